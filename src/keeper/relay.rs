@@ -1,0 +1,298 @@
+//! Passes whole messages between the kernel and workers.
+//!
+//! Three kinds of threads: one reads /dev/fuse, one per worker reads its replies, one writes
+//! notifications, which can block behind a pending request. None of them waits for another, nor
+//! for a worker. Who is the worker, and when to stop waiting for it, is decided in `supervise`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{read, write};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::events::{Event, Events};
+use super::gate::Gate;
+use super::in_flight::{InFlight, InFlightState, Settled};
+use super::line::{Line, Received, Sent};
+use super::notes::{Notes, NotesState};
+use super::notifications::Notifications;
+use super::protocol::{self, InHeader, Opcode, OutHeader};
+use crate::link::NoteFrame;
+
+/// Room for the largest request or reply: the kernel's limit of 1 MiB, and headers.
+const BUFFER: usize = (1 << 20) + (1 << 13);
+
+/// What the threads share.
+pub(super) struct Relay {
+    device: OwnedFd,
+    /// Where threads are held.
+    pub(super) gate: Gate,
+    /// Guards which worker has which request: a request is admitted and given a worker at once.
+    pub(super) traffic: Mutex<Traffic>,
+    /// Locked after `traffic` where both are.
+    pub(super) notes: Mutex<Notes>,
+    events: Events,
+    pub(super) notifications: Notifications,
+    sequence: AtomicU64,
+}
+
+/// A relay's memory, as one program leaves it to the next.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RelayState {
+    in_flight: InFlightState,
+    notes: NotesState,
+    sequence: u64,
+}
+
+/// What is on its way, and through whom.
+#[derive(Default)]
+pub(super) struct Traffic {
+    pub(super) in_flight: InFlight,
+    /// The worker that gets requests. Without one they wait.
+    pub(super) current: Option<Arc<Line>>,
+    /// Its predecessor, which still serves the handles it made.
+    pub(super) retiring: Option<Arc<Line>>,
+    /// No worker can be started: requests fail at once.
+    pub(super) down: bool,
+}
+
+impl Relay {
+    /// A relay for the mount that `device` serves.
+    pub(super) fn new(device: OwnedFd, events: Events) -> io::Result<Self> {
+        Ok(Self {
+            notifications: Notifications::start(&device)?,
+            device,
+            gate: Gate::default(),
+            traffic: Mutex::default(),
+            notes: Mutex::default(),
+            events,
+            sequence: AtomicU64::new(0),
+        })
+    }
+
+    /// What a relay after this one has to know, while all threads are held.
+    pub(super) fn state(&self) -> RelayState {
+        RelayState {
+            in_flight: self.traffic.lock().in_flight.state(),
+            notes: self.notes.lock().state(),
+            sequence: self.sequence.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on where another left off.
+    pub(super) fn restore(&self, state: RelayState) {
+        self.traffic.lock().in_flight = InFlight::restored(state.in_flight);
+        *self.notes.lock() = Notes::restored(state.notes);
+        self.sequence.store(state.sequence, Ordering::Relaxed);
+    }
+
+    /// The descriptor of /dev/fuse.
+    pub(super) fn device(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+
+    /// Whether the kernel still has the file system, mounted somewhere or in use.
+    pub(super) fn is_connected(&self) -> bool {
+        let mut descriptors = [PollFd::new(self.device.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut descriptors, PollTimeout::ZERO);
+        let events = descriptors[0].revents().unwrap_or(PollFlags::POLLERR);
+        polled.is_ok() && !events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
+    }
+
+    /// Reads requests and passes them on until the file system is unmounted.
+    pub(super) fn pump_requests(&self) {
+        let mut buffer = vec![0; BUFFER];
+        let passer = self.gate.passer();
+        loop {
+            passer.pass();
+            match read(&self.device, &mut buffer) {
+                Ok(length) => self.request(&mut buffer[..length]),
+                // ENOENT: the request was interrupted before it could be read.
+                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
+                // The second: the connection was aborted, as by `umount -f`.
+                Err(Errno::ENODEV | Errno::ECONNABORTED) => break,
+                Err(error) => {
+                    tracing::error!(%error, "/dev/fuse cannot be read");
+                    break;
+                }
+            }
+        }
+        self.events.put(Event::Unmounted);
+    }
+
+    /// Reads what a worker sends and passes it on until the worker is gone.
+    pub(super) fn pump_replies(&self, line: &Line) {
+        let mut buffer = vec![0; BUFFER];
+        let passer = self.gate.passer();
+        loop {
+            passer.pass();
+            match line.receive(&mut buffer) {
+                Received::Message(message) => {
+                    self.reply(line, message);
+                    // It may have been a value. Not optimised away: the buffer is read again.
+                    message.fill(0);
+                }
+                Received::Nothing => {}
+                Received::End => return,
+            }
+        }
+    }
+
+    /// Tells the kernel that a request failed, unless it has been answered. Returns whether it
+    /// had not been.
+    pub(super) fn fail(&self, unique: u64, errno: Errno) -> bool {
+        let pending = self.traffic.lock().in_flight.abandon(unique);
+        if pending.is_some() {
+            self.reply_error(unique, errno);
+        }
+        pending.is_some()
+    }
+
+    /// Tells the kernel that a request failed that is no longer in flight.
+    pub(super) fn reply_error(&self, unique: u64, errno: Errno) {
+        let _ = self.write(&protocol::error_reply(unique, errno as i32));
+    }
+
+    /// Writes to the kernel. `ENOENT` if it does not wait for this reply.
+    pub(super) fn write(&self, message: &[u8]) -> Result<(), Errno> {
+        write(&self.device, message).map(drop)
+    }
+
+    /// Sends a worker a message; the supervisor is called if there is no room for it now.
+    pub(super) fn send(&self, line: &Line, message: &[u8]) {
+        if line.send(message) == Sent::Congested {
+            self.events.put(Event::Congested);
+        }
+    }
+
+    /// Two fresh numbers for requests of the keeper's own; the first is returned.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.fetch_add(2, Ordering::Relaxed)
+    }
+
+    fn request(&self, message: &mut [u8]) {
+        let Some(header) = InHeader::parse(message) else {
+            tracing::error!(length = message.len(), "the kernel sent a cut request");
+            return;
+        };
+        match header.opcode {
+            Opcode::INIT => self.events.put(Event::Init(message.to_vec())),
+            Opcode::INTERRUPT => {
+                if let Some(unique) = protocol::interrupted_by(message) {
+                    self.events.put(Event::Interrupted(unique));
+                }
+            }
+            // The kernel is done; reading on says so. Sent for block devices only, so far.
+            Opcode::DESTROY => {
+                let _ = self.write(&protocol::error_reply(header.unique, 0));
+            }
+            _ => self.forward(&header, message),
+        }
+        if header.opcode.carries_payload() {
+            message.fill(0);
+        }
+    }
+
+    fn forward(&self, header: &InHeader, message: &[u8]) {
+        let line = {
+            let mut traffic = self.traffic.lock();
+            let line = traffic.route(header.opcode, message);
+            if !header.opcode.is_unanswered() {
+                if line.is_none() && traffic.down {
+                    drop(traffic);
+                    return self.reply_error(header.unique, Errno::EIO);
+                }
+                let worker = line.as_ref().map(|line| line.generation);
+                traffic
+                    .in_flight
+                    .admit(header, message, Instant::now(), worker);
+            }
+            line
+        };
+        // Outside the lock: should the worker die before this, the request is in the table.
+        if let Some(line) = line {
+            self.send(&line, message);
+        }
+    }
+
+    fn reply(&self, line: &Line, message: &[u8]) {
+        let Some(header) = OutHeader::parse(message) else {
+            tracing::error!(length = message.len(), "a worker sent a cut reply");
+            return;
+        };
+        let worker = line.generation;
+        if NoteFrame::is_header(header.unique, header.error) {
+            return match NoteFrame::decode(message) {
+                Some(note) => self.notes.lock().apply(worker, note),
+                None => tracing::error!("a worker sent a cut note"),
+            };
+        }
+        if header.unique == 0 {
+            return self.notifications.put(message.to_vec());
+        }
+        if line.expects_init_reply() {
+            let reply = message.to_vec();
+            return self.events.put(Event::Initialised { worker, reply });
+        }
+        if protocol::is_own(header.unique) {
+            return self.events.put(Event::Alive { worker });
+        }
+        let settled = self.traffic.lock().in_flight.settle(header.unique, worker);
+        match settled {
+            Settled::Awaited(pending) => {
+                line.count_answer();
+                if pending.is_on_trial() {
+                    self.events.put(Event::Acquitted);
+                }
+                if pending.opcode == Opcode::RELEASE
+                    && let Some(handle) = protocol::handle_of(pending.opcode, &pending.message)
+                {
+                    self.notes.lock().release(worker, handle);
+                }
+                match self.write(message) {
+                    // ENOENT: the kernel gave the request up. The others: it is unmounted.
+                    Ok(()) | Err(Errno::ENODEV | Errno::EPERM) => {}
+                    Err(Errno::ENOENT) => {
+                        self.undo(line, pending.opcode, pending.nodeid, message);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, opcode = ?pending.opcode, "the kernel refuses a reply");
+                        self.reply_error(header.unique, Errno::EIO);
+                    }
+                }
+            }
+            Settled::Abandoned { opcode, nodeid } => self.undo(line, opcode, nodeid, message),
+            Settled::Unknown => {}
+        }
+    }
+
+    fn undo(&self, line: &Line, opcode: Opcode, nodeid: u64, reply: &[u8]) {
+        for request in protocol::undo(opcode, nodeid, reply, self.sequence()) {
+            if let Some(handle) = protocol::handle_of(Opcode::RELEASE, &request)
+                && InHeader::parse(&request).is_some_and(|own| own.opcode == Opcode::RELEASE)
+            {
+                self.notes.lock().release(line.generation, handle);
+            }
+            self.send(line, &request);
+        }
+    }
+}
+
+impl Traffic {
+    /// Whose a request is: the handle's maker's, while it lives, else the current worker's.
+    fn route(&self, opcode: Opcode, message: &[u8]) -> Option<Arc<Line>> {
+        if let Some(retiring) = &self.retiring
+            && let Some(handle) = protocol::handle_of(opcode, message)
+            && handle >> 32 == u64::from(retiring.generation)
+        {
+            return Some(Arc::clone(retiring));
+        }
+        self.current.clone()
+    }
+}
