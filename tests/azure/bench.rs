@@ -1,0 +1,185 @@
+//! An emulator and a client of it.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use keyvaultfs::azure::KeyVault;
+use keyvaultfs::config::{
+    Config, Freshness, IdentityConfig, IdentityEndpoint, IdentityKind, LogConfig, LogFormat,
+    LogLevel, Ownership, VaultUrl,
+};
+use keyvaultfs::emulator::{Emulator, Endpoints, Operation, Options};
+use keyvaultfs::secret_bytes::SecretBytes;
+use keyvaultfs::secrets::{
+    Checked, NewSecret, Properties, Secret, SecretName, SecretStore, SecretVersion, StoreError,
+};
+
+/// How long a call may take where a test says nothing else: long enough for every retry.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// An emulator, and a client that speaks to it. Derefs to the emulator's controls.
+pub(crate) struct Bench {
+    emulator: Emulator,
+    pub(crate) vault: KeyVault,
+}
+
+impl Deref for Bench {
+    type Target = Emulator;
+
+    fn deref(&self) -> &Emulator {
+        &self.emulator
+    }
+}
+
+impl Bench {
+    /// Both as they are by default.
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default(), |_| {})
+    }
+
+    /// An emulator with `options` and a client whose configuration `adjust` changes.
+    pub(crate) fn with(options: Options, adjust: impl FnOnce(&mut Config)) -> Self {
+        let emulator = Emulator::start(options).unwrap();
+        let mut config = config(&emulator);
+        adjust(&mut config);
+        let vault = KeyVault::new(&config).unwrap();
+        Self { emulator, vault }
+    }
+
+    /// These two.
+    pub(crate) fn of(emulator: Emulator, vault: KeyVault) -> Self {
+        Self { emulator, vault }
+    }
+
+    /// The same emulator, and a client whose configuration `adjust` changes, which may need to
+    /// know where the emulator listens.
+    pub(crate) fn rebuilt(self, adjust: impl FnOnce(&mut Config, &Endpoints)) -> Self {
+        let mut config = config(&self.emulator);
+        adjust(&mut config, self.emulator.endpoints());
+        let vault = KeyVault::new(&config).unwrap();
+        Self { vault, ..self }
+    }
+
+    /// Reads the current version of `name`.
+    pub(crate) async fn get(&self, name: &str) -> Result<Secret, StoreError> {
+        self.get_within(name, LONG).await
+    }
+
+    /// The same, for at most `time`.
+    pub(crate) async fn get_within(
+        &self,
+        name: &str,
+        time: Duration,
+    ) -> Result<Secret, StoreError> {
+        let name = SecretName::parse(name).unwrap();
+        self.vault.get(&name, None, Instant::now() + time).await
+    }
+
+    /// Reads a version.
+    pub(crate) async fn get_version(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Result<Secret, StoreError> {
+        let name = SecretName::parse(name).unwrap();
+        let version = SecretVersion::parse(version).unwrap();
+        let deadline = Instant::now() + LONG;
+        self.vault.get(&name, Some(&version), deadline).await
+    }
+
+    /// Sets `name`, whose current version was `previous`, for at most `time`.
+    pub(crate) async fn set_within(
+        &self,
+        name: &str,
+        value: &[u8],
+        previous: Option<&str>,
+        time: Duration,
+    ) -> Result<Properties, StoreError> {
+        let name = SecretName::parse(name).unwrap();
+        let mut new = new_secret(value);
+        new.previous = previous.and_then(SecretVersion::parse);
+        self.vault.set(&name, &new, Instant::now() + time).await
+    }
+
+    /// Asks whether `name` may be set.
+    pub(crate) async fn check_set(&self, name: &str) -> Result<Checked, StoreError> {
+        let name = SecretName::parse(name).unwrap();
+        self.vault.check_set(&name, Instant::now() + LONG).await
+    }
+
+    /// The values of all versions of `name`, oldest first.
+    pub(crate) fn values(&self, name: &str) -> Vec<String> {
+        let versions = self.versions(name).into_iter();
+        versions.map(|version| version.value).collect()
+    }
+
+    /// How many GETs of secrets came.
+    pub(crate) fn gets(&self) -> usize {
+        self.count(Operation::Get)
+    }
+
+    /// How many PUTs of secrets came.
+    pub(crate) fn sets(&self) -> usize {
+        self.count(Operation::Set)
+    }
+
+    /// How many requests for tokens came.
+    pub(crate) fn tokens(&self) -> usize {
+        self.count(Operation::Token)
+    }
+}
+
+/// A new version without content type and tags.
+pub(crate) fn new_secret(value: &[u8]) -> NewSecret {
+    NewSecret {
+        value: SecretBytes::new(value.to_vec()),
+        content_type: None,
+        tags: BTreeMap::new(),
+        expires: None,
+        previous: None,
+    }
+}
+
+/// A mount of the emulator's vault with tokens from its IMDS.
+pub(crate) fn config(emulator: &Emulator) -> Config {
+    let endpoints = emulator.endpoints();
+    Config {
+        source: endpoints.vault.clone(),
+        vault: VaultUrl::parse(&endpoints.vault).unwrap(),
+        mountpoint: PathBuf::from("/secrets"),
+        identity: IdentityConfig {
+            kind: IdentityKind::Imds,
+            endpoint: Some(IdentityEndpoint::parse(&endpoints.imds).unwrap()),
+            selector: None,
+            tenant: None,
+            client_secret_file: None,
+        },
+        resource: endpoints.resource.clone(),
+        api_version: "7.6".to_owned(),
+        ca_certificates: vec![std::fs::read_to_string(&endpoints.ca_cert).unwrap()],
+        timeout: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(5),
+        freshness: Freshness::default(),
+        proxy: None,
+        ownership: Ownership {
+            uid: 0,
+            gid: 0,
+            file_mode: 0o600,
+            dir_mode: 0o300,
+        },
+        allow_other: false,
+        read_only: false,
+        set_check: true,
+        trim_newline: false,
+        storage: None,
+        on_set: keyvaultfs::config::OnSet::default(),
+        user: None,
+        security_contexts: Vec::new(),
+        log: LogConfig {
+            level: LogLevel::Info,
+            format: LogFormat::Text,
+        },
+    }
+}
