@@ -22,6 +22,8 @@ pub mod doctor;
 pub mod emulator;
 pub mod fs;
 mod fuse;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod keeper;
 pub mod link;
 pub mod log;

@@ -13,6 +13,8 @@
 mod bundle;
 mod challenge;
 mod diagnosis;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod hints;
 mod http;
 mod key_vault;

@@ -66,7 +66,7 @@ impl StorageAccounts {
 }
 
 /// The two keys of an answer; `None` if it is not one of `listKeys`.
-fn parse(body: &[u8], account: &str, endpoint_suffix: &str) -> Option<StorageKeys> {
+pub(super) fn parse(body: &[u8], account: &str, endpoint_suffix: &str) -> Option<StorageKeys> {
     let answer: Wire = serde_json::from_slice(body).ok()?;
     let key = |name: &str| {
         let mut keys = answer.keys.iter();

@@ -14,6 +14,8 @@ mod demo;
 mod doctor;
 mod error;
 pub mod exit_code;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod mount_helper;
 mod mount_options;
 mod ownership;

@@ -24,7 +24,7 @@ const SECURITY_CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "roo
 const NOT_IN_A_LIST: [&str; 4] = ["foreground", "help", "json", "version"];
 
 /// What a list of words comes to.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Unfolded {
     /// The long options, each one argument: `--read-only`, `--client-id=…`.
     pub arguments: Vec<String>,

@@ -8,6 +8,8 @@ mod certificate;
 mod encoding;
 mod error;
 mod freshness;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod name;
 mod no_password;
 mod pulls;

@@ -121,7 +121,7 @@ impl AzureArc {
 }
 
 /// The file that a challenge `Basic realm=PATH` names, if it is a key in `keys` itself.
-fn key_path(headers: &HeaderMap, keys: &Path) -> Option<PathBuf> {
+pub(in crate::azure) fn key_path(headers: &HeaderMap, keys: &Path) -> Option<PathBuf> {
     let challenge = headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
     let (scheme, realm) = challenge.trim().split_once(' ')?;
     let (name, path) = realm.trim().split_once('=')?;

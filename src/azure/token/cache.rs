@@ -171,10 +171,7 @@ impl Shared {
                     value: granted.access_token,
                     generation: state.generation,
                     received: now,
-                    // A lifetime past the end of time is as good as an hour.
-                    expires: now
-                        .checked_add(granted.lifetime)
-                        .unwrap_or(now + std::time::Duration::from_secs(3600)),
+                    expires: now + granted.lifetime,
                     after_rejection: state.held.is_after_rejection(),
                 });
                 tracing::debug!(lifetime = ?granted.lifetime, "got a token");

@@ -29,8 +29,12 @@ mod wanted;
 use std::time::{Duration, Instant};
 
 pub use auto::Candidate;
+#[cfg(any(test, fuzzing))]
+pub(super) use azure_arc::key_path;
 pub(super) use cache::TokenCache;
 pub use response::Claims;
+#[cfg(any(test, fuzzing))]
+pub(super) use response::{Granted, LIFETIME_MAX, Refusal, claims};
 pub(super) use source::TokenSource;
 pub use source::check_identity;
 pub use surroundings::Surroundings;

@@ -16,12 +16,17 @@ use zeroize::Zeroizing;
 use crate::config::IdentitySelector;
 use crate::secret_bytes::SecretBytes;
 
+/// The longest that a token is taken to live; the longest-lived of Azure's live 28 hours. What says
+/// more has mistaken its units.
+pub(in crate::azure) const LIFETIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+
 /// A token as it was handed out.
 #[derive(Debug)]
 pub(in crate::azure) struct Granted {
     /// The token itself.
     pub access_token: SecretBytes,
-    /// How long it lives from now; zero if it has expired by what the answer says.
+    /// How long it lives from now, at most [`LIFETIME_MAX`]; zero if it has expired by what the
+    /// answer says.
     pub lifetime: Duration,
     /// Which identity the service says it is for.
     pub echo: Echo,
@@ -101,7 +106,7 @@ impl Granted {
         };
         Ok(Self {
             access_token: SecretBytes::new(std::mem::take(&mut *token).into_bytes()),
-            lifetime,
+            lifetime: lifetime.min(LIFETIME_MAX),
             echo: Echo {
                 client_id: wire.client_id,
                 object_id: wire.object_id,

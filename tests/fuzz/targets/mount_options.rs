@@ -1,0 +1,6 @@
+#![no_main]
+
+use keyvaultfs::fuzzed;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| fuzzed::mount_options(bytes));
