@@ -41,16 +41,21 @@ fn without_a_terminal_it_walks_ends_well_and_leaves_nothing() {
 fn at_a_terminal_it_stays_until_ctrl_c() {
     let directory = tempfile::tempdir().expect("there is a temporary directory");
     let mountpoint = directory.path().join("secrets");
+    let status = directory.path().join("status");
     let script = demo(&mountpoint);
-    // script(1) is a terminal to its child; what it reads is what is typed.
-    let mut terminal = Command::new("script")
-        .args(["-qefc"])
+    // script(1) is a terminal to its child; what it reads is what is typed. Its own exit status
+    // is not the child's if it sees the terminal close before it hears of the child's end. A
+    // shell cannot trap what was ignored when it started, as in the background of a script.
+    let mut terminal = Command::new("env")
+        .args(["--default-signal=INT", "script", "-qfc"])
         .arg(format!(
-            "{} {}",
+            "trap : INT; {} {}; echo $? > {}",
             script.get_program().display(),
-            mountpoint.display()
+            mountpoint.display(),
+            status.display()
         ))
         .arg("/dev/null")
+        .env("SHELL", "/bin/sh")
         .env("KEYVAULTFS", env!("CARGO_BIN_EXE_keyvaultfs"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -73,7 +78,9 @@ fn at_a_terminal_it_stays_until_ctrl_c() {
     screen
         .read_to_string(&mut rest)
         .expect("the screen can be read");
-    assert!(terminal.wait().expect("it ends").success(), "{seen}{rest}");
+    terminal.wait().expect("script ends");
+    let status = std::fs::read_to_string(status).expect("the demo's status is there");
+    assert_eq!(status, "0\n", "{seen}{rest}");
     assert!(!is_mounted(&mountpoint));
     wait_until("no process is left", || {
         processes_of(&mountpoint).is_empty()
