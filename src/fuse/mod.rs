@@ -1,10 +1,12 @@
 //! The kernel's requests: unpacked, handed to [`SecretFs`], answered.
 //!
-//! The only file besides `worker` that names fuser. Decides nothing about secrets. A request is
+//! The only room besides `worker` that names fuser. Decides nothing about secrets. A request is
 //! tried on the session's thread first; what has to wait for the vault goes on as a task, so
-//! that the session's thread never waits.
+//! that the session's thread never waits. How answers look to the kernel is in `answer`.
 
 #![forbid(unsafe_code)]
+
+mod answer;
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -13,25 +15,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 
-use crate::fs::{Access, Attributes, Change, Creation, SecretFs, WriteAt};
+use crate::fs::{Access, Change, Creation, SecretFs, WriteAt};
 use crate::metrics::METRICS;
 use crate::secret_bytes::SecretBytes;
 use crate::secrets::SecretStore;
 
-/// What the kernel may remember of a file: nothing, since the vault may change it any time.
-const FILE_TTL: Duration = Duration::ZERO;
-/// What it may remember of a directory, which holds no secret and never changes.
-const DIRECTORY_TTL: Duration = Duration::from_secs(3600);
 /// The longest WRITE. Secrets are shorter; fuser's buffer is touched no further than this.
 const MAX_WRITE: u32 = 64 * 1024;
 
@@ -74,11 +72,11 @@ impl<S: SecretStore> Adapter<S> {
         operation: impl FnOnce(Arc<SecretFs<S>>) -> F,
         reply: ReplyEmpty,
     ) where
-        F: Future<Output = Result<(), nix::errno::Errno>> + Send + 'static,
+        F: Future<Output = Outcome<()>> + Send + 'static,
     {
         let under_way = self.sets.clone();
         self.answer(operation_name, operation, move |outcome| {
-            answer_empty(reply, outcome);
+            answer::empty(reply, outcome);
             drop(under_way);
         });
     }
@@ -131,10 +129,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "lookup",
             move |fs| async move { fs.lookup(parent.0, &name, tid).await },
-            move |outcome| match outcome {
-                Ok(attributes) => reply.entry(&ttl(&attributes), &attr(&attributes), Generation(0)),
-                Err(errno) => reply.error(told(errno)),
-            },
+            move |outcome| answer::entry(reply, outcome),
         );
     }
 
@@ -147,7 +142,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "getattr",
             move |fs| async move { fs.getattr(ino.0, fh.map(|fh| fh.0), tid).await },
-            move |outcome| answer_attr(reply, outcome),
+            move |outcome| answer::attributes(reply, outcome),
         );
     }
 
@@ -179,7 +174,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "setattr",
             move |fs| async move { fs.setattr(ino.0, fh.map(|fh| fh.0), change, tid).await },
-            move |outcome| answer_attr(reply, outcome),
+            move |outcome| answer::attributes(reply, outcome),
         );
     }
 
@@ -188,10 +183,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "open",
             move |fs| async move { fs.open(ino.0, access, tid).await },
-            move |outcome| match outcome {
-                Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags(opened.writable)),
-                Err(errno) => reply.error(told(errno)),
-            },
+            move |outcome| answer::opened(reply, outcome),
         );
     }
 
@@ -215,16 +207,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "create",
             move |fs| async move { fs.create(parent.0, &name, tid, how).await },
-            move |outcome| match outcome {
-                Ok((attributes, opened)) => reply.created(
-                    &FILE_TTL,
-                    &attr(&attributes),
-                    Generation(0),
-                    FileHandle(opened.fh),
-                    open_flags(opened.writable),
-                ),
-                Err(errno) => reply.error(told(errno)),
-            },
+            move |outcome| answer::created(reply, outcome),
         );
     }
 
@@ -244,10 +227,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "read",
             move |fs| async move { fs.read(fh.0, ino.0, offset, size, page_cached).await },
-            move |outcome| match outcome {
-                Ok(bytes) => reply.data(bytes.expose()),
-                Err(errno) => reply.error(told(errno)),
-            },
+            move |outcome| answer::data(reply, outcome),
         );
     }
 
@@ -273,10 +253,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "write",
             move |fs| async move { fs.write(fh.0, at, &data).await },
-            move |outcome| match outcome {
-                Ok(written) => reply.written(written),
-                Err(errno) => reply.error(told(errno)),
-            },
+            move |outcome| answer::written(reply, outcome),
         );
     }
 
@@ -341,24 +318,11 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
         // The mode alone would let root list the secrets. Opening the directory is left to the
         // mode, though: `perl -i` renames relative to it.
-        let entries = match self.fs.readdir(ino.0) {
-            Ok(entries) => entries,
-            Err(errno) => return reply.error(told(errno)),
-        };
-        for (next, entry) in (1..)
-            .zip(entries)
-            .skip(offset.try_into().unwrap_or(usize::MAX))
-        {
-            let kind = kind(entry.directory);
-            if reply.add(INodeNo(entry.ino), next, kind, entry.name) {
-                break;
-            }
-        }
-        reply.ok();
+        answer::entries(reply, offset, self.fs.readdir(ino.0));
     }
 
     fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -390,7 +354,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "getxattr",
             move |fs| async move { fs.getxattr(ino.0, &name, tid).await },
-            move |outcome| answer_xattr(reply, size, outcome),
+            move |outcome| answer::xattr(reply, size, outcome),
         );
     }
 
@@ -399,7 +363,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         self.answer(
             "listxattr",
             move |fs| async move { fs.listxattr(ino.0, tid).await },
-            move |outcome| answer_xattr(reply, size, outcome),
+            move |outcome| answer::xattr(reply, size, outcome),
         );
     }
 
@@ -438,7 +402,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer_empty(reply, self.fs.unlink(parent.0, name));
+        answer::empty(reply, self.fs.unlink(parent.0, name));
     }
 
     fn rename(
@@ -533,87 +497,11 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
     }
 }
 
-/// The errno as fuser has it. Not by `From<io::Error>`, which would show a socket's errno.
-fn told(errno: nix::errno::Errno) -> Errno {
-    Errno::from_i32(errno as i32)
-}
-
-fn answer_empty(reply: ReplyEmpty, outcome: Result<(), nix::errno::Errno>) {
-    match outcome {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(told(errno)),
-    }
-}
-
-fn answer_xattr(reply: ReplyXattr, size: u32, outcome: Result<Vec<u8>, nix::errno::Errno>) {
-    match outcome {
-        // Secrets' attributes are short: at most 15 tags of 1 KiB.
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if bytes.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(bytes) => reply.data(&bytes),
-        Err(errno) => reply.error(told(errno)),
-    }
-}
-
-fn answer_attr(reply: ReplyAttr, outcome: Result<Attributes, nix::errno::Errno>) {
-    match outcome {
-        Ok(attributes) => {
-            reply.attr(&ttl(&attributes), &attr(&attributes));
-        }
-        Err(errno) => reply.error(told(errno)),
-    }
-}
-
 fn access(flags: OpenFlags) -> Access {
     let mode = flags.acc_mode();
     Access {
         read: mode != OpenAccMode::O_WRONLY,
         write: mode != OpenAccMode::O_RDONLY,
         truncate: flags.0 & libc::O_TRUNC != 0,
-    }
-}
-
-fn ttl(attributes: &Attributes) -> Duration {
-    if attributes.directory {
-        DIRECTORY_TTL
-    } else {
-        FILE_TTL
-    }
-}
-
-fn kind(directory: bool) -> FileType {
-    if directory {
-        FileType::Directory
-    } else {
-        FileType::RegularFile
-    }
-}
-
-/// Values do not stay in the kernel's page cache; a reader's close has nothing to report.
-fn open_flags(writable: bool) -> FopenFlags {
-    if writable {
-        FopenFlags::FOPEN_DIRECT_IO
-    } else {
-        FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH
-    }
-}
-
-fn attr(attributes: &Attributes) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attributes.ino),
-        size: attributes.size,
-        blocks: attributes.size.div_ceil(512),
-        atime: attributes.modified,
-        mtime: attributes.modified,
-        ctime: attributes.modified,
-        crtime: attributes.created,
-        kind: kind(attributes.directory),
-        perm: attributes.mode,
-        nlink: if attributes.directory { 2 } else { 1 },
-        uid: attributes.uid,
-        gid: attributes.gid,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
     }
 }
