@@ -207,28 +207,29 @@ impl SecretStore for KeyVault {
         deadline: Instant,
     ) -> Result<Secret, StoreError> {
         let Fetched { bundle, .. } = self.fetch(name, version, deadline).await?;
-        let fail = |failure, what: &str| {
+        let properties = bundle.properties;
+        let fail = |failure, what: &str, properties| {
             let host = self.client.vault().host();
             let mut error = StoreError::new(failure, format!("secret {name} of {host}: {what}"));
             error.hint = self.client.hint(failure);
+            error.properties = Some(Box::new(properties));
             error
         };
-        if !bundle.properties.enabled {
-            return Err(fail(Failure::Disabled, "the version is disabled"));
+        if !properties.enabled {
+            let what = "the version is disabled";
+            return Err(fail(Failure::Disabled, what, properties));
         }
-        let encoding = bundle.properties.tags.get(ENCODING_TAG);
         let Some(stored) = bundle.stored else {
-            return Err(fail(Failure::Malformed, "the answer has no value"));
+            let what = "the answer has no value";
+            return Err(fail(Failure::Malformed, what, properties));
         };
+        let encoding = properties.tags.get(ENCODING_TAG);
         match secrets::decode(stored, encoding.map(String::as_str)) {
-            Some(value) => Ok(Secret {
-                value,
-                properties: bundle.properties,
-            }),
-            None => Err(fail(
-                Failure::Undecodable,
-                "the value is not what its tag file-encoding says",
-            )),
+            Some(value) => Ok(Secret { value, properties }),
+            None => {
+                let what = "the value is not what its tag file-encoding says";
+                Err(fail(Failure::Undecodable, what, properties))
+            }
         }
     }
 

@@ -300,6 +300,7 @@ impl VaultClient {
                     }
                     _ => hints::hint(failure, &problem, &circumstances),
                 },
+                properties: None,
             },
             cause: passes.then_some(Cause::Answered),
             effect: if refused {

@@ -21,12 +21,10 @@ use crate::config::{
     OnSet, VaultUrl,
 };
 use crate::keeper::MountError;
+use crate::secrets::TAGS_MAX;
 
 /// Microsoft's SDKs read IMDS's address from here.
 const IMDS_VARIABLE: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-
-/// The most tags a vault takes. Source: Microsoft's `about-secrets`.
-const TAGS_MAX: usize = 15;
 
 /// What a launch finds around it.
 #[derive(Debug, Default)]

@@ -31,8 +31,8 @@ impl Creation {
     }
 }
 
-/// Whether an editor makes files of this name beside a secret's, or beside a form of it. `exclusive`: the names that
-/// only an exclusive creation makes a temporary file count too.
+/// Whether an editor makes files of this name beside a secret's, or beside a form of it.
+/// `exclusive`: the names that only an exclusive creation makes a temporary file count too.
 pub(super) fn is_editors(text: &str, exclusive: bool) -> bool {
     let secret = |name: &str| NodeName::parse(name).is_some();
     // vim: .NAME.swp, .NAME.swo, .NAME.swpx; rsync: .NAME.XXXXXX

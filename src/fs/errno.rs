@@ -19,6 +19,8 @@ pub fn errno(failure: Failure) -> Errno {
         Failure::Throttled | Failure::SigningKeyUnresolved => Errno::EAGAIN,
         Failure::ServerError | Failure::Malformed | Failure::Undecodable => Errno::EIO,
         Failure::TooLarge => Errno::EFBIG,
+        // Nothing else gives it, so that it is understood without the log, too.
+        Failure::TooManyTags => Errno::E2BIG,
         Failure::TimedOut => Errno::ETIMEDOUT,
         Failure::Unreachable => Errno::EHOSTUNREACH,
         // Something answered that must not be trusted with a token.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::inodes::Node;
 use super::staging::Staging;
-use crate::secrets::{Failure, Properties, Secret, SecretVersion};
+use crate::secrets::{Failure, Properties, Secret, SecretVersion, StoreError};
 
 /// How long the note of an earlier worker's handle is waited for. It comes another way than the
 /// request that names the handle, and may be overtaken by it.
@@ -74,9 +74,10 @@ pub(super) enum Origin {
     Current(Carried),
     /// Emptied before the vault had answered: what is carried over is asked when it is set.
     Unknown,
-    /// In the vault, but it cannot be shown. The bytes must be replaced before any is written.
-    Hidden(Failure),
-    /// In the vault, cannot be shown, and already emptied: nothing is carried over.
+    /// In the vault, but it cannot be shown. The bytes must be replaced before any is written;
+    /// the next version gets what is known of this one.
+    Hidden(Failure, Option<Carried>),
+    /// In the vault, cannot be shown, and already emptied: nothing is known to carry over.
     Replaced,
     /// Opened in an earlier worker on this version, which is pulled again by the first use.
     Inherited(SecretVersion),
@@ -123,6 +124,13 @@ impl WriterState {
             Some(errno) => Err(errno),
             None => Ok(self.staging.is_changed()),
         }
+    }
+}
+
+impl Carried {
+    /// What a set keeps of a version that cannot be shown, as far as the vault said anything.
+    pub(super) fn of_hidden(error: &StoreError) -> Option<Self> {
+        error.properties.as_deref().map(Self::from)
     }
 }
 

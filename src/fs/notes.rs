@@ -38,8 +38,8 @@ enum OriginNote {
     Version(SecretVersion),
     /// Emptied since: whatever it was, only what it carries over counts.
     Emptied,
-    /// It cannot be shown, and has not been emptied.
-    Hidden,
+    /// It cannot be shown, for this reason, and has not been emptied.
+    Hidden(Failure),
 }
 
 /// Notes that the kernel knows `node`.
@@ -62,7 +62,7 @@ pub(super) fn reader(link: &Link, handle: &Handle, snapshot: &Snapshot) {
 pub(super) fn writer(link: &Link, handle: &Handle, writer: &Writer, state: &WriterState) {
     let origin = match &state.origin {
         Origin::Missing => OriginNote::Missing,
-        Origin::Hidden(_) => OriginNote::Hidden,
+        Origin::Hidden(failure, _) => OriginNote::Hidden(*failure),
         Origin::Inherited(version) => OriginNote::Version(version.clone()),
         Origin::Current(carried) if !state.staging.bytes().is_empty() => {
             OriginNote::Version(carried.version.clone())
@@ -146,7 +146,7 @@ impl<S: SecretStore> SecretFs<S> {
                     OriginNote::Missing => Origin::Missing,
                     OriginNote::Version(version) => Origin::Inherited(version),
                     OriginNote::Emptied => Origin::Unknown,
-                    OriginNote::Hidden => Origin::Hidden(Failure::Forbidden),
+                    OriginNote::Hidden(failure) => Origin::Hidden(failure, None),
                 };
                 if matches!(origin, Origin::Missing) {
                     node.unset_creators.fetch_add(1, Ordering::Relaxed);

@@ -190,12 +190,14 @@ impl<S: SecretStore> SecretFs<S> {
                 }
                 Failure::NotFound => return Err(self.gone(&node, tid)),
                 failure @ (Failure::Forbidden | Failure::Disabled | Failure::Undecodable) => {
+                    let carried = Carried::of_hidden(&error);
                     if access.truncate {
-                        (Staging::default(), Origin::Replaced)
+                        let origin = carried.map_or(Origin::Replaced, Origin::Current);
+                        (Staging::default(), origin)
                     } else if access.read {
                         return Err(self.report("open", &node.name, &error));
                     } else {
-                        (Staging::default(), Origin::Hidden(failure))
+                        (Staging::default(), Origin::Hidden(failure, carried))
                     }
                 }
                 _ if access.truncate => (Staging::default(), Origin::Unknown),

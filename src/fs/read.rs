@@ -12,8 +12,9 @@ use crate::secret_bytes::SecretBytes;
 use crate::secrets::SecretStore;
 
 impl<S: SecretStore> SecretFs<S> {
-    /// Reads up to `size` bytes at `offset` of an open file of inode `ino`; fewer only at the end. `page_cached` says that the
-    /// kernel keeps the pages it gets, which then must be taken from it after the release.
+    /// Reads up to `size` bytes at `offset` of an open file of inode `ino`; fewer only at the end.
+    /// `page_cached` says that the kernel keeps the pages it gets, which then must be taken from
+    /// it after the release.
     pub async fn read(
         &self,
         fh: u64,
@@ -27,7 +28,7 @@ impl<S: SecretStore> SecretFs<S> {
         }
         let Some(handle) = self.handles.find(fh).await else {
             let scratch = self.scratches.opened(fh).ok_or(LOST)?;
-            return Ok(scratch.read(offset, size));
+            return Ok(scratch.read(offset, size, page_cached));
         };
         if page_cached {
             handle.page_cached.store(true, Ordering::Relaxed);

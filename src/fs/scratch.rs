@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -40,6 +41,8 @@ pub(super) const INODE_BIT: u64 = 1 << 62;
 /// A temporary file.
 pub(super) struct Scratch {
     pub(super) ino: u64,
+    /// Whether some reader went through the kernel's page cache (mmap, sendfile).
+    page_cached: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -123,8 +126,11 @@ impl Scratch {
         }
     }
 
-    /// A copy of the bytes from `offset`, `size` at most.
-    pub(super) fn read(&self, offset: u64, size: u32) -> SecretBytes {
+    /// A copy of the bytes from `offset`, `size` at most. `page_cached`: the kernel keeps them.
+    pub(super) fn read(&self, offset: u64, size: u32, page_cached: bool) -> SecretBytes {
+        if page_cached {
+            self.page_cached.store(true, Ordering::Relaxed);
+        }
         let state = self.state.lock();
         super::read::piece(&state.bytes, offset, size)
     }
@@ -171,6 +177,7 @@ impl Scratch {
             .map_or(state.mode, |mode| (mode & 0o7777) as u16);
         state.uid = change.uid.unwrap_or(state.uid);
         state.gid = change.gid.unwrap_or(state.gid);
+        state.modified = change.modified.unwrap_or(state.modified);
         Ok(())
     }
 }
@@ -224,6 +231,7 @@ impl Scratches {
         let now = SystemTime::now();
         let scratch = Arc::new(Scratch {
             ino: table.next,
+            page_cached: AtomicBool::new(false),
             state: Mutex::new(State {
                 name: Some(name.to_owned()),
                 bytes: Zeroizing::default(),
@@ -283,13 +291,13 @@ impl Scratches {
         self.table.lock().by_handle.get(&fh).cloned()
     }
 
-    /// Takes an open file out; true if there was one.
-    pub(super) fn close(&self, fh: u64) -> bool {
-        let Some(scratch) = self.table.lock().by_handle.remove(&fh) else {
-            return false;
-        };
+    /// Takes an open file out, if there is one. `Some` with its inode's number if the kernel may
+    /// have pages of it.
+    pub(super) fn close(&self, fh: u64) -> Option<Option<u64>> {
+        let scratch = self.table.lock().by_handle.remove(&fh)?;
         scratch.left();
-        true
+        let page_cached = scratch.page_cached.load(Ordering::Relaxed);
+        Some(page_cached.then_some(scratch.ino))
     }
 
     /// The kernel forgets `lookups` lookups.

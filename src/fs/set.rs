@@ -16,7 +16,9 @@ use super::staging::Staging;
 use super::{LOST, SecretFs, errno, notes};
 use crate::link::{Flusher, NoteKey};
 use crate::secret_bytes::SecretBytes;
-use crate::secrets::{Failure, NewSecret, Pulled, Secret, SecretStore, encode};
+use crate::secrets::{
+    ENCODING_TAG, Failure, NewSecret, Pulled, Secret, SecretStore, StoreError, TAGS_MAX, encode,
+};
 
 /// What is left to do after a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +83,14 @@ impl<S: SecretStore> SecretFs<S> {
         // A note that comes after this would stay for ever.
         self.handles.find(fh).await;
         let Some(handle) = self.handles.remove(fh) else {
-            if !self.fixed.close(fh) && self.scratches.close(fh) {
-                self.sweep_scratches();
+            if self.fixed.close(fh) {
+                return Released { page_cached: None };
             }
-            return Released { page_cached: None };
+            let Some(page_cached) = self.scratches.close(fh) else {
+                return Released { page_cached: None };
+            };
+            self.sweep_scratches();
+            return Released { page_cached };
         };
         if let Body::Writer(writer) = &handle.body {
             let mut state = writer.state.lock().await;
@@ -127,7 +133,7 @@ impl<S: SecretStore> SecretFs<S> {
         let node = &handle.node;
         let deadline = self.deadline();
         let carried = match &state.origin {
-            Origin::Missing | Origin::Replaced | Origin::Hidden(_) => None,
+            Origin::Missing | Origin::Replaced | Origin::Hidden(..) => None,
             Origin::Current(carried) => Some(carried.clone()),
             Origin::Unknown | Origin::Inherited(_) => {
                 self.carried(node, self.pull(node, deadline).await, operation)?
@@ -156,12 +162,15 @@ impl<S: SecretStore> SecretFs<S> {
         deadline: Instant,
     ) -> Result<Carried, Errno> {
         let name = node.name.secret();
-        let new = self.new_version(value, carried);
         // Writes were refused that cannot fit; a character cut off at the end may still make
         // text into base64, which is longer.
-        if !encode(new.value.expose()).fits() {
+        let stored = encode(value.expose());
+        if !stored.fits() {
             return Err(Errno::EFBIG);
         }
+        self.tags_fit(node, carried.as_ref(), stored.encoding.is_some(), operation)?;
+        drop(stored);
+        let new = self.new_version(value, carried);
         match self.store.set(name, &new, deadline.into_std()).await {
             Ok(properties) => {
                 // Before anybody is told that it is done: no later open may get the old value.
@@ -203,6 +212,28 @@ impl<S: SecretStore> SecretFs<S> {
         }
     }
 
+    /// Whether a vault takes the tags that [`Self::new_version`] puts together, and one more if
+    /// the value is `encoded`; E2BIG otherwise, with a line in the log.
+    pub(super) fn tags_fit(
+        &self,
+        node: &Node,
+        carried: Option<&Carried>,
+        encoded: bool,
+        operation: &'static str,
+    ) -> Result<(), Errno> {
+        let own = &self.options.on_set.tags;
+        let is_kept = |tag: &&String| *tag != ENCODING_TAG && !own.contains_key(*tag);
+        let kept = carried.map_or(0, |carried| carried.tags.keys().filter(is_kept).count());
+        let count = own.len() + kept + usize::from(encoded);
+        if count <= TAGS_MAX {
+            return Ok(());
+        }
+        let what = format!("set secret {}: {count} tags, with those kept", node.name);
+        let hint = "a vault takes 15: remove some in the vault, or mount with fewer --tag";
+        let error = StoreError::new(Failure::TooManyTags, what).with_hint(hint);
+        Err(self.report(operation, &node.name, &error))
+    }
+
     /// The content type and tags that a new version gets from the one that was pulled.
     pub(super) fn carried(
         &self,
@@ -217,7 +248,7 @@ impl<S: SecretStore> SecretFs<S> {
                 Failure::NotFound
                 | Failure::Forbidden
                 | Failure::Disabled
-                | Failure::Undecodable => Ok(None),
+                | Failure::Undecodable => Ok(Carried::of_hidden(&error)),
                 _ => Err(self.report(operation, &node.name, &error)),
             },
         }

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use crate::secrets::{Checked, Failure, SecretStore};
 /// How long a write waits to hear whether it may be. A vault that is so slow tells at close.
 const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What SETATTR asks for; times are left out, since setting them succeeds and changes nothing.
+/// What SETATTR asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// chmod(2).
@@ -33,6 +33,8 @@ pub struct Change {
     pub gid: Option<u32>,
     /// truncate(2), ftruncate(2).
     pub size: Option<u64>,
+    /// utimes(2), of mtime. For a secret it succeeds and changes nothing.
+    pub modified: Option<SystemTime>,
 }
 
 impl<S: SecretStore> SecretFs<S> {
@@ -112,8 +114,9 @@ impl<S: SecretStore> SecretFs<S> {
         state.staging.resize(size)?;
         if size == 0 {
             state.origin = match &state.origin {
-                Origin::Hidden(_) => Origin::Replaced,
-                Origin::Inherited(_) => Origin::Unknown,
+                Origin::Hidden(_, Some(carried)) => Origin::Current(carried.clone()),
+                Origin::Hidden(Failure::Forbidden, None) => Origin::Replaced,
+                Origin::Hidden(_, None) | Origin::Inherited(_) => Origin::Unknown,
                 origin => origin.clone(),
             };
         }
@@ -163,8 +166,11 @@ impl<S: SecretStore> SecretFs<S> {
         }
         let deadline = self.deadline();
         self.load(handle, writer, state, deadline).await?;
-        if let Origin::Hidden(failure) = state.origin {
+        if let Origin::Hidden(failure, _) = state.origin {
             return Err(errno(failure));
+        }
+        if let Origin::Current(carried) = &state.origin {
+            self.tags_fit(&handle.node, Some(carried), false, "write")?;
         }
         self.ask_to_set(handle, deadline).await
     }

@@ -108,8 +108,9 @@ impl<S: SecretStore> SecretFs<S> {
             .ok_or(Errno::ENODATA)
     }
 
-    /// What is known of the version that thread `tid` means: what it has just listed, the pull of the LOOKUP just
-    /// before, the file it has open, or a pull of its own. `None`: the vault has none.
+    /// What is known of the version that thread `tid` means: what it has just listed, the pull of
+    /// the LOOKUP just before, the file it has open, or a pull of its own. `None`: the vault has
+    /// none.
     async fn described(
         &self,
         ino: u64,

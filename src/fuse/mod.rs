@@ -155,7 +155,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         gid: Option<u32>,
         size: Option<u64>,
         _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
@@ -170,6 +170,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
             uid,
             gid,
             size,
+            modified: mtime.map(time),
         };
         self.answer(
             "setattr",
@@ -494,6 +495,13 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         reply: ReplyEmpty,
     ) {
         reply.error(Errno::EOPNOTSUPP);
+    }
+}
+
+fn time(wanted: TimeOrNow) -> SystemTime {
+    match wanted {
+        TimeOrNow::SpecificTime(time) => time,
+        TimeOrNow::Now => SystemTime::now(),
     }
 }
 

@@ -20,6 +20,9 @@ pub const ENCODING_TAG: &str = "file-encoding";
 /// bytes are the reading that is safe for both.
 pub const STORED_LIMIT: usize = 25_600;
 
+/// The most tags a vault takes, [`ENCODING_TAG`] among them. Source: Microsoft's `about-secrets`.
+pub const TAGS_MAX: usize = 15;
+
 /// Columns of az's base64 lines (Python's `encodebytes`).
 const COLUMNS: usize = 76;
 

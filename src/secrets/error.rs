@@ -4,8 +4,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use super::Properties;
+
 /// What went wrong, as far as a file operation's result depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure {
     /// The vault has no such secret or version (404).
     NotFound,
@@ -37,6 +41,8 @@ pub enum Failure {
     Undecodable,
     /// The vault finds the value too large (400 `SecretTooLarge`).
     TooLarge,
+    /// A set with more tags than a vault takes; never sent.
+    TooManyTags,
     /// No answer within the deadline.
     TimedOut,
     /// DNS, connection refused or reset.
@@ -65,6 +71,9 @@ pub struct StoreError {
     pub context: String,
     /// What to do about it, if that is known.
     pub hint: Option<String>,
+    /// What the vault said of a secret that it handed out and that cannot be shown: who overwrites
+    /// it keeps its content type and tags.
+    pub properties: Option<Box<Properties>>,
 }
 
 impl StoreError {
@@ -77,6 +86,7 @@ impl StoreError {
             request_id: None,
             context: context.into(),
             hint: None,
+            properties: None,
         }
     }
 

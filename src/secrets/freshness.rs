@@ -74,6 +74,7 @@ pub(super) fn is_silent(failure: Failure) -> bool {
         | Failure::Malformed
         | Failure::Undecodable
         | Failure::TooLarge
+        | Failure::TooManyTags
         | Failure::Tls
         | Failure::Redirected
         | Failure::WrongChallenge => false,

@@ -18,7 +18,7 @@ mod storage;
 mod store;
 
 pub use certificate::{CertificateForm, NoForm};
-pub use encoding::{ENCODING_TAG, STORED_LIMIT, Stored, decode, encode, stored_length};
+pub use encoding::{ENCODING_TAG, STORED_LIMIT, Stored, TAGS_MAX, decode, encode, stored_length};
 pub use error::{Failure, StoreError};
 pub use name::{InvalidName, SecretName, SecretVersion};
 pub use pulls::{Pull, Pulled, Pulls, Wanted};

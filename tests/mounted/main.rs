@@ -5,18 +5,23 @@
 #![cfg(feature = "emulator")]
 
 mod azure_clients;
+mod carried_over;
 mod certificates;
 mod command_line;
 mod concurrency;
 mod demo;
 mod errors;
+mod freshness;
 mod harness;
 mod listing;
 mod memory;
+mod names;
 mod own_files;
 mod policy;
 mod reading;
+mod refused;
 mod storage;
+mod temporary;
 mod tokens;
 mod unprivileged;
 mod weather;

@@ -7,9 +7,8 @@ use std::process::Command;
 
 use keyvaultfs::emulator::{CertificateFormat, Fault, KeyAccess, Operation};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::harness::{Mount, Outcome, Setup, processes_of};
+use crate::harness::{Mount, Outcome, Setup};
 
 #[test]
 fn the_directory_is_listed_and_its_files_are_read_with_no_request() {
@@ -110,13 +109,7 @@ fn a_reader_never_gets_two_pfx_spliced_that_were_made_of_one_pem() {
 }
 
 fn kill_worker(mount: &Mount) {
-    let processes = processes_of(&mount.mountpoint);
-    let worker = processes.into_iter().find(|process| {
-        let line = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
-        line.unwrap_or_default().contains("@worker")
-    });
-    let worker = worker.expect("there is a worker");
-    kill(Pid::from_raw(worker), Signal::SIGKILL).expect("it can be killed");
+    kill(mount.worker(), Signal::SIGKILL).expect("it can be killed");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use keyvaultfs::emulator::{Operation, Settings};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Mount, errno};
 
@@ -175,14 +177,129 @@ fn a_name_that_no_secret_can_have_costs_no_request() {
 }
 
 #[test]
-fn a_disabled_secret_is_there_but_cannot_be_read() {
+fn a_disabled_or_undecodable_secret_is_there_cannot_be_read_and_can_be_overwritten() {
+    let mount = Mount::new();
+    mount.emulator.set_secret("off", "1");
+    mount.emulator.set_enabled("off", false);
+    mount
+        .emulator
+        .set_secret_with("odd", "no base64!", tagged("file-encoding", "base64"));
+    for (name, said) in [
+        ("off", "Operation not permitted"),
+        ("odd", "Input/output error"),
+    ] {
+        assert!(mount.path(name).exists());
+        mount.sh(&format!("cat $M/{name}")).fails_with(said);
+        mount.sh(&format!("printf 2 > $M/{name}")).ok();
+        assert_eq!(mount.sh(&format!("cat $M/{name}")).ok(), "2");
+    }
+}
+
+#[test]
+fn sizes_are_exact_for_what_trusts_them() {
+    let mount = Mount::new();
+    let value = format!("X={}\n", "0123456789".repeat(1_000));
+    mount.emulator.set_secret("a", &value);
+    std::fs::write(mount.scratch.join("a"), &value).expect("it can be written");
+    let python = |code: &str| {
+        format!("python3 -c 'import os; f = os.open(os.environ[\"M\"] + \"/a\", 0); {code}'")
+    };
+    let send = "s = os.fstat(f).st_size; os.sendfile(1, f, 0, s)";
+    let splice =
+        "r, w = os.pipe(); s = os.splice(f, w, os.fstat(f).st_size); os.write(1, os.read(r, s))";
+    for script in [
+        "tar -C $M -cf - a | tar -xOf -",
+        "source $M/a; echo X=$X",
+        &python(send),
+        &python(splice),
+        "dd if=$M/a bs=$(stat -c %s $M/a) count=1 status=none",
+        "tail -c +1 $M/a",
+    ] {
+        let compared = format!("{{ {script}; }} | cmp - $D/a && [ -s $M/a ]");
+        mount.sh(&compared).ok();
+    }
+}
+
+#[test]
+fn attributes_of_a_file_say_what_the_vault_says_of_its_version() {
+    let mount = Mount::new();
+    let settings = Settings {
+        content_type: Some("text/plain".to_owned()),
+        not_before: Some(0),
+        expires: Some(2_000_000_000),
+        ..tagged("team", "db")
+    };
+    let version = mount.emulator.set_secret_with("a", "1", settings);
+    let script = r#"
+import os, re
+path = os.environ["M"] + "/a"
+for name in os.listxattr(path):
+    value = os.getxattr(path, name).decode()
+    print(name, re.sub(r"^20[23]\d-.*Z$", "now" if "pires" not in name else value, value))
+for missing in "security.selinux", "security.capability", "user.other":
+    try: os.getxattr(path, missing)
+    except OSError as e: print(e.errno)
+"#;
+    std::fs::write(mount.scratch.join("list.py"), script).expect("it can be written");
+    let expected = format!(
+        "user.keyvault.version {version}\nuser.keyvault.content-type text/plain\n\
+         user.keyvault.enabled true\nuser.keyvault.not-before 1970-01-01T00:00:00Z\n\
+         user.keyvault.expires 2033-05-18T03:33:20Z\nuser.keyvault.created now\n\
+         user.keyvault.updated now\nuser.keyvault.managed false\nuser.keyvault.tags.team db\n\
+         61\n61\n61\n"
+    );
+    assert_eq!(
+        mount.sh("python3 $D/list.py").ok(),
+        expected,
+        "61 is ENODATA"
+    );
+}
+
+#[test]
+fn attributes_that_only_the_kernel_wants_cost_no_request() {
     let mount = Mount::new();
     mount.emulator.set_secret("a", "1");
-    mount.emulator.set_enabled("a", false);
-    assert!(mount.path("a").exists());
-    mount.sh("cat $M/a").fails_with("Operation not permitted");
-    mount.sh("printf 2 > $M/a").ok();
-    assert_eq!(mount.sh("cat $M/a").ok(), "2");
+    let script = "import os; f = os.open(os.environ['M'] + '/a', 0)\nfor i in range(9):\n  \
+                  try: os.getxattr(f, 'security.capability')\n  \
+                  except OSError as e: assert e.errno == 61\n";
+    std::fs::write(mount.scratch.join("get.py"), script).expect("it can be written");
+    mount.sh("python3 $D/get.py").ok();
+    assert_eq!(mount.vault_requests(), ["GET /secrets/a 200"], "the open's");
+}
+
+/// With the worker stopped only the kernel itself can answer.
+#[test]
+fn the_kernel_remembers_the_directory_and_closes_a_reader_alone() {
+    let mount = Mount::new();
+    mount.emulator.set_secret("a", "1");
+    let open = File::open(mount.path("a")).expect("it opens");
+    std::fs::metadata(&mount.mountpoint).expect("it is there");
+    let worker = mount.worker();
+    kill(worker, Signal::SIGSTOP).expect("it is there");
+    // Whoever waits for the worker goes on before the assertions can fail.
+    let closed = nix::unistd::close(open.into_raw_fd());
+    let shown = std::fs::metadata(&mount.mountpoint).map(|shown| shown.mode());
+    let is_stopped = {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status"));
+        status.is_ok_and(|status| status.contains("State:\tT"))
+    };
+    // Another may have taken its place, had it been waited for.
+    let _ = kill(worker, Signal::SIGCONT);
+    assert_eq!((closed, errno(shown)), (Ok(()), Ok(0o040_300)));
+    assert!(is_stopped, "neither waited for it");
+    // Of a file nothing is remembered.
+    mount.emulator.clear_log();
+    for _ in 0..2 {
+        std::fs::metadata(mount.path("a")).expect("it is there");
+    }
+    assert_eq!(mount.vault_requests(), ["GET /secrets/a 200"; 2]);
+}
+
+fn tagged(tag: &str, text: &str) -> Settings {
+    Settings {
+        tags: [(tag.to_owned(), text.to_owned())].into(),
+        ..Settings::default()
+    }
 }
 
 #[test]

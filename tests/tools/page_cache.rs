@@ -3,11 +3,11 @@
 
 use crate::harness::Mount;
 
-/// Prints how many pages are cached after READER ran with the file `f` open, and whether there
+/// Prints how many pages are cached after READER ran with the file NAME open, and whether there
 /// are none soon after it was closed.
 const COUNT: &str = r#"
 import ctypes, mmap, os, socket, sys, time
-path = os.environ["M"] + "/f"
+path = os.environ["M"] + "/NAME"
 watch = os.open(path, os.O_RDONLY)
 libc = ctypes.CDLL(None, use_errno=True)
 def cached():
@@ -28,25 +28,46 @@ print(cached())
 
 fn pages_with(reader: &str) -> String {
     let mount = Mount::new();
-    mount
-        .emulator
-        .set_secret("f", &"0123456789abcdef".repeat(600));
-    let script = COUNT.replace("READER", reader);
+    mount.emulator.set_secret("f", &value());
+    pages_of(&mount, "f", reader)
+}
+
+fn pages_of_temporary_with(reader: &str) -> String {
+    let mount = Mount::new();
+    let name = ".f.swp";
+    std::fs::write(mount.path(name), value()).expect("it can be made");
+    pages_of(&mount, name, reader)
+}
+
+fn value() -> String {
+    "0123456789abcdef".repeat(600)
+}
+
+fn pages_of(mount: &Mount, name: &str, reader: &str) -> String {
+    let script = COUNT.replace("READER", reader).replace("NAME", name);
     std::fs::write(mount.scratch.join("count.py"), script).expect("it can be written");
     mount.sh("python3 $D/count.py").ok().to_owned()
 }
 
+const MAP: &str =
+    "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); assert len(m[:]) == 9600; m.close()";
+const SEND: &str =
+    "a, b = socket.socketpair(); assert os.sendfile(a.fileno(), f.fileno(), 0, 9600) == 9600";
+
 #[test]
 fn pages_of_a_mapped_file_are_dropped_when_it_is_closed() {
-    let map = "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); assert len(m[:]) == 9600; m.close()";
-    assert_eq!(pages_with(map), "3\n0\n");
+    assert_eq!(pages_with(MAP), "3\n0\n");
 }
 
 #[test]
 fn pages_of_a_sent_file_are_dropped_when_it_is_closed() {
-    let send =
-        "a, b = socket.socketpair(); assert os.sendfile(a.fileno(), f.fileno(), 0, 9600) == 9600";
-    assert_eq!(pages_with(send), "3\n0\n");
+    assert_eq!(pages_with(SEND), "3\n0\n");
+}
+
+#[test]
+fn pages_of_a_temporary_file_are_dropped_when_it_is_closed() {
+    assert_eq!(pages_of_temporary_with(MAP), "3\n0\n");
+    assert_eq!(pages_of_temporary_with(SEND), "3\n0\n");
 }
 
 #[test]

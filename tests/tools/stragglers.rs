@@ -1,4 +1,5 @@
-//! "No stray secret": what an editor leaves behind does not become a secret later, either.
+//! "No stray secret": what an editor leaves behind does not become a secret later, either, nor
+//! does it write a copy of one anywhere else.
 
 use std::time::Duration;
 
@@ -30,4 +31,17 @@ fn no_temporary_file_of_an_editor_becomes_a_secret_when_its_time_is_over() {
     for name in names {
         assert_eq!(mount.values(&name).len(), 2, "{name}");
     }
+}
+
+#[test]
+fn vim_keeps_its_swap_file_beside_the_secret_and_off_every_disk() {
+    let mount = Mount::new();
+    mount.emulator.set_secret("db", "password=hunter2-old\n");
+    let vim = "script -qec \"vim -u DEFAULTS -N -c 'redir! > $D/swap' -c 'silent swapname' \
+               -c 'redir END' -c 'silent! %s/-old/-new/' -c 'silent! wq' -c cq $M/db\" /dev/null";
+    mount.sh(&format!("{vim} > $D/log")).ok();
+    assert_eq!(mount.values("db").len(), 2);
+    let swap = std::fs::read_to_string(mount.scratch.join("swap")).expect("vim wrote it");
+    let beside = mount.path(".db.swp");
+    assert_eq!(swap.trim(), beside.to_str().expect("the path is text"));
 }

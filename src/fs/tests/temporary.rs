@@ -145,3 +145,29 @@ async fn what_waits_to_be_set_is_set_when_the_mount_ends() {
     assert_eq!(mount.vault.values("Two"), [b"v"]);
     assert_eq!(mount.sets(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_takes_no_longer_than_the_time_limit() {
+    let mount = mount();
+    mount.vault.put("a", b"1");
+    scratch(&mount, "sedAb12", MKSTEMP, b"2").await;
+    *mount.vault.delay.lock() = Duration::from_secs(60);
+    let began = Instant::now();
+    let renamed = rename(&mount, "sedAb12", "a").await;
+    assert_eq!(renamed, Err(Errno::ETIMEDOUT));
+    assert_eq!(began.elapsed(), mount.fs.options.timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_files_left_are_dropped_after_60_s_and_open_ones_are_not() {
+    let mount = mount();
+    scratch(&mount, "a~", PLAINLY, b"x").await;
+    let open = mount.fs.create(ROOT, OsStr::new(".a.swp"), 7, PLAINLY);
+    open.await.unwrap();
+    sleep(Duration::from_secs(58)).await;
+    assert_eq!(mount.lookup("a~").await.unwrap().size, 1);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(mount.lookup("a~").await, Err(Errno::ENOENT));
+    assert!(mount.lookup(".a.swp").await.is_ok());
+    assert_eq!((mount.gets(), mount.sets()), (0, 0));
+}

@@ -149,6 +149,32 @@ async fn whether_a_name_may_be_set_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn creating_a_file_asks_nothing_and_waits_for_nothing() {
+    let mount = mount();
+    *mount.vault.delay.lock() = Duration::from_secs(60);
+    *mount.vault.set_denied.lock() = true;
+    let began = Instant::now();
+    let created = mount.fs.create(ROOT, OsStr::new("a"), 7, PLAINLY).await;
+    assert!(created.is_ok());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let checks = mount.vault.checks.load(Ordering::Relaxed);
+    assert_eq!((mount.gets(), mount.sets(), checks), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_get_is_refused_is_remembered_10_s_for_the_mount() {
+    let mount = mount();
+    *mount.vault.get_denied.lock() = Some(Failure::Forbidden);
+    for name in ["a", "b", "c", "d", "e"] {
+        mount.lookup(name).await.unwrap();
+    }
+    assert_eq!(mount.gets(), 3, "by then it is the mount's policy");
+    sleep(Duration::from_secs(11)).await;
+    mount.lookup("d").await.unwrap();
+    assert_eq!(mount.gets(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_get_a_name_is_a_drop_box() {
     let mount = mount();
     *mount.vault.get_denied.lock() = Some(Failure::Forbidden);
@@ -211,6 +237,7 @@ async fn chmod_and_chown_succeed_if_they_change_nothing() {
         uid: Some(0),
         gid: Some(0),
         size: Some(1),
+        ..Change::default()
     };
     assert!(mount.fs.setattr(ino, None, same, 7).await.is_ok());
     for other in [

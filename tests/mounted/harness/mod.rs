@@ -259,6 +259,16 @@ impl Mount {
         kill(pid(daemon), signal).expect("it is there to get a signal");
     }
 
+    /// The process that talks to the vault.
+    pub(crate) fn worker(&self) -> Pid {
+        let processes = processes_of(&self.mountpoint);
+        let worker = processes.into_iter().find(|process| {
+            let line = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
+            line.unwrap_or_default().contains("@worker")
+        });
+        Pid::from_raw(worker.expect("there is a worker"))
+    }
+
     /// Waits until the program in the foreground has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let daemon = self.daemon.as_mut().expect("the program was started");
