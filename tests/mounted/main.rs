@@ -20,6 +20,7 @@ mod own_files;
 mod policy;
 mod reading;
 mod refused;
+mod soak;
 mod storage;
 mod temporary;
 mod tokens;
