@@ -142,6 +142,19 @@ fn a_request_that_overruns_ends_with_etimedout_and_its_worker_goes_on() {
 }
 
 #[test]
+fn a_handle_whose_release_overran_is_not_handed_on() {
+    let mount = Mount::named("m", 200);
+    drop(fs::File::open(mount.file("kept")).unwrap());
+    // Each worker gets the RELEASE again, until the keeper has answered it.
+    wait_for("a worker that inherits nothing", || {
+        for worker in mount.processes().1 {
+            let _ = kill(worker, Signal::SIGKILL);
+        }
+        fs::read(mount.file("inherited")).unwrap() == b"0"
+    });
+}
+
+#[test]
 fn a_worker_that_lets_everything_overrun_is_replaced() {
     let mount = Mount::named("m", 500);
     thread::scope(|scope| {

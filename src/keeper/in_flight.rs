@@ -145,24 +145,18 @@ impl InFlight {
 
     /// Takes `worker`, which is gone, by its own fault or not, from all it had. Returns what
     /// cannot be repeated and must fail; the rest waits for a worker.
-    pub(super) fn orphan(&mut self, worker: u32, own_fault: bool) -> Vec<u64> {
+    pub(super) fn orphan(&mut self, worker: u32, own_fault: bool) -> Vec<(u64, Pending)> {
         self.abandoned
             .retain(|_, abandoned| abandoned.worker != worker);
-        let mut lost = Vec::new();
-        for (&unique, pending) in &mut self.pending {
+        let is_lost = |_: &u64, pending: &mut Pending| {
             if pending.worker != Some(worker) {
-                continue;
+                return false;
             }
             pending.worker = None;
             pending.suspicion += if own_fault { OWN_FAULT } else { KILLED };
-            if !pending.opcode.is_repeatable() || pending.suspicion >= POISONOUS {
-                lost.push(unique);
-            }
-        }
-        for unique in &lost {
-            self.pending.remove(unique);
-        }
-        lost
+            !pending.opcode.is_repeatable() || pending.suspicion >= POISONOUS
+        };
+        self.pending.extract_if(is_lost).collect()
     }
 
     /// Gives `worker` what waits for one, and returns those requests in the order in which they
@@ -284,6 +278,11 @@ mod tests {
         table.admit(&header(opcode, unique), &message, Instant::now(), worker);
     }
 
+    fn lost(table: &mut InFlight, worker: u32, own_fault: bool) -> Vec<u64> {
+        let lost = table.orphan(worker, own_fault);
+        lost.into_iter().map(|(unique, _)| unique).collect()
+    }
+
     #[test]
     fn a_dead_workers_requests_go_to_the_next_in_the_order_they_came() {
         let mut table = InFlight::default();
@@ -307,7 +306,7 @@ mod tests {
         admit(&mut table, Opcode::RENAME2, 2, Some(1));
         admit(&mut table, Opcode::RENAME2, 4, None);
         admit(&mut table, Opcode::READ, 6, Some(1));
-        assert_eq!(table.orphan(1, false), [2]);
+        assert_eq!(lost(&mut table, 1, false), [2]);
         assert_eq!(table.assign(2).len(), 2);
     }
 
@@ -320,7 +319,7 @@ mod tests {
         // Request 4 is the guilty one: a worker dies with it before it answers it.
         let mut answered = Vec::new();
         for worker in 1.. {
-            let failed = table.orphan(worker - 1, true);
+            let failed = lost(&mut table, worker - 1, true);
             loop {
                 let given = table.assign(worker);
                 if given.is_empty() {

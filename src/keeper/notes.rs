@@ -76,11 +76,11 @@ impl Notes {
                 News::Withdrawn(key)
             }
         };
-        self.tell_heir(worker, news);
+        self.tell_heir(Some(worker), news);
     }
 
-    /// Forgets a handle that `worker` released.
-    pub(super) fn release(&mut self, worker: u32, handle: u64) {
+    /// Forgets a handle whose RELEASE `worker` has, if any has.
+    pub(super) fn release(&mut self, worker: Option<u32>, handle: u64) {
         for key in [NoteKey::Handle(handle), NoteKey::Staged(handle)] {
             if self.records.remove(&key).is_some() {
                 self.tell_heir(worker, News::Withdrawn(key));
@@ -121,8 +121,9 @@ impl Notes {
             .is_none_or(|heir| heir.messenger.is_idle())
     }
 
-    fn tell_heir(&mut self, worker: u32, news: News) {
-        if let Some(heir) = self.heir.as_ref().filter(|heir| heir.worker != worker) {
+    fn tell_heir(&mut self, worker: Option<u32>, news: News) {
+        let heir = self.heir.as_ref();
+        if let Some(heir) = heir.filter(|heir| Some(heir.worker) != worker) {
             heir.messenger.bring(news);
             self.told = Some(Instant::now());
         }

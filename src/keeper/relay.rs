@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Event, Events};
 use super::gate::Gate;
-use super::in_flight::{InFlight, InFlightState, Settled};
+use super::in_flight::{InFlight, InFlightState, Pending, Settled};
 use super::line::{Line, Received, Sent};
 use super::notes::{Notes, NotesState};
 use super::notifications::Notifications;
@@ -148,14 +148,29 @@ impl Relay {
     /// had not been.
     pub(super) fn fail(&self, unique: u64, errno: Errno) -> bool {
         let pending = self.traffic.lock().in_flight.abandon(unique);
-        if pending.is_some() {
-            self.reply_error(unique, errno);
+        if let Some(pending) = &pending {
+            self.fail_taken(unique, pending, errno);
         }
         pending.is_some()
     }
 
-    /// Tells the kernel that a request failed that is no longer in flight.
-    pub(super) fn reply_error(&self, unique: u64, errno: Errno) {
+    /// Tells the kernel that a request failed that has been taken out of those in flight.
+    pub(super) fn fail_taken(&self, unique: u64, pending: &Pending, errno: Errno) {
+        self.forget_handle(pending.worker, pending.opcode, &pending.message);
+        self.reply_error(unique, errno);
+    }
+
+    /// Drops the notes of a handle that the kernel has released: it never names it again,
+    /// whoever answered and whatever the answer was.
+    fn forget_handle(&self, worker: Option<u32>, opcode: Opcode, message: &[u8]) {
+        if opcode == Opcode::RELEASE
+            && let Some(handle) = protocol::handle_of(opcode, message)
+        {
+            self.notes.lock().release(worker, handle);
+        }
+    }
+
+    fn reply_error(&self, unique: u64, errno: Errno) {
         let _ = self.write(&protocol::error_reply(unique, errno as i32));
     }
 
@@ -206,6 +221,7 @@ impl Relay {
             if !header.opcode.is_unanswered() {
                 if line.is_none() && traffic.down {
                     drop(traffic);
+                    self.forget_handle(None, header.opcode, message);
                     return self.reply_error(header.unique, Errno::EIO);
                 }
                 let worker = line.as_ref().map(|line| line.generation);
@@ -250,11 +266,7 @@ impl Relay {
                 if pending.is_on_trial() {
                     self.events.put(Event::Acquitted);
                 }
-                if pending.opcode == Opcode::RELEASE
-                    && let Some(handle) = protocol::handle_of(pending.opcode, &pending.message)
-                {
-                    self.notes.lock().release(worker, handle);
-                }
+                self.forget_handle(Some(worker), pending.opcode, &pending.message);
                 match self.write(message) {
                     // ENOENT: the kernel gave the request up. The others: it is unmounted.
                     Ok(()) | Err(Errno::ENODEV | Errno::EPERM) => {}
@@ -274,10 +286,8 @@ impl Relay {
 
     fn undo(&self, line: &Line, opcode: Opcode, nodeid: u64, reply: &[u8]) {
         for request in protocol::undo(opcode, nodeid, reply, self.sequence()) {
-            if let Some(handle) = protocol::handle_of(Opcode::RELEASE, &request)
-                && InHeader::parse(&request).is_some_and(|own| own.opcode == Opcode::RELEASE)
-            {
-                self.notes.lock().release(line.generation, handle);
+            if let Some(own) = InHeader::parse(&request) {
+                self.forget_handle(Some(line.generation), own.opcode, &request);
             }
             self.send(line, &request);
         }

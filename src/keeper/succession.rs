@@ -139,8 +139,8 @@ impl Supervisor<'_> {
             traffic.retiring.take_if(is_its);
             traffic.in_flight.orphan(generation, !killed)
         };
-        for unique in lost {
-            self.relay.reply_error(unique, Errno::EIO);
+        for (unique, pending) in lost {
+            self.relay.fail_taken(unique, &pending, Errno::EIO);
         }
         let reason = worker.failure.clone().unwrap_or(ending.to_string());
         match worker.stage {

@@ -111,11 +111,15 @@ fn work() -> ExitCode {
     if handover.generation > 1 && handover.config.mountpoint.ends_with("hopeless") {
         return ExitCode::FAILURE;
     }
-    let fs = Fixture::new(handover.generation, link);
+    let mut fs = Fixture::new(handover.generation, link);
     for (key, record) in handover.notes {
-        if let NoteKey::Inode(ino) = key {
-            let name = String::from_utf8(record).expect("a name");
-            fs.inodes.lock().expect("no panic").insert(ino, name);
+        match key {
+            NoteKey::Inode(ino) => {
+                let name = String::from_utf8(record).expect("a name");
+                fs.inodes.lock().expect("no panic").insert(ino, name);
+            }
+            NoteKey::Handle(_) => fs.inherited += 1,
+            NoteKey::Staged(_) => {}
         }
     }
     let (inodes, mut news) = (Arc::clone(&fs.inodes), fs.link.notes());
@@ -165,6 +169,10 @@ enum Behaviour {
     Block,
     /// `opened…`: holds how many handles are open, its own included.
     Opened,
+    /// `kept…`: its handle is never done with being released.
+    Kept,
+    /// `inherited…`: holds how many handles of others its worker was told of when it began.
+    Inherited,
 }
 
 impl Behaviour {
@@ -182,6 +190,8 @@ impl Behaviour {
             _ if name.starts_with("crash") => Some(Self::Crash),
             _ if name.starts_with("block") => Some(Self::Block),
             _ if name.starts_with("opened") => Some(Self::Opened),
+            _ if name.starts_with("kept") => Some(Self::Kept),
+            _ if name.starts_with("inherited") => Some(Self::Inherited),
             _ => None,
         }
     }
@@ -193,6 +203,7 @@ struct Fixture {
     inodes: Arc<Mutex<HashMap<u64, String>>>,
     next: AtomicU64,
     open: Arc<AtomicU64>,
+    inherited: u64,
 }
 
 impl Fixture {
@@ -203,6 +214,7 @@ impl Fixture {
             inodes: Arc::default(),
             next: AtomicU64::new(u64::from(generation) << 32),
             open: Arc::default(),
+            inherited: 0,
         }
     }
 
@@ -214,6 +226,7 @@ impl Fixture {
         let text = match Behaviour::of(name) {
             Some(Behaviour::Worker) => format!("{} {}", std::process::id(), self.generation),
             Some(Behaviour::Opened) => self.open.load(Ordering::SeqCst).to_string(),
+            Some(Behaviour::Inherited) => self.inherited.to_string(),
             _ => format!("{name:.<64}"),
         };
         text.into_bytes()
@@ -321,13 +334,18 @@ impl Filesystem for Fixture {
     fn release(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        let name = self.name(ino).unwrap_or_default();
+        if let Some(Behaviour::Kept) = Behaviour::of(&name) {
+            // Dropped, it would answer.
+            return std::mem::forget(reply);
+        }
         self.open.fetch_sub(1, Ordering::SeqCst);
         reply.ok();
     }
