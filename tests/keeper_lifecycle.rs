@@ -218,6 +218,30 @@ fn a_worker_that_cannot_start_says_why_and_nothing_stays_mounted() {
 }
 
 #[test]
+fn an_interrupted_mount_command_undoes_the_mount() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let mount = Mount::unmounted("tarries");
+        // Signals that are ignored when a program starts are none of its business.
+        let launcher = Running::new(
+            Command::new("env")
+                .arg("--default-signal=INT,TERM,HUP")
+                .arg(mount.program())
+                .args(["mount", mount.path()]),
+        );
+        wait_for("the worker", || mount.processes().1.len() == 1);
+        assert!(mount.is_mounted());
+        kill(launcher.pid(), signal).unwrap();
+        let output = launcher.output();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{signal} {output:?}");
+        assert!(said.starts_with("interrupted"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(!mount.is_mounted());
+        assert_eq!(mount.processes(), (None, Vec::new()));
+    }
+}
+
+#[test]
 fn a_mountpoint_is_mounted_on_once() {
     let mount = Mount::new();
     let output = mount.mount(10_000);

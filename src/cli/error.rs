@@ -146,6 +146,7 @@ fn mount_exit_code(error: &MountError) -> ExitCode {
         MountError::WorkerFailed(_) => ExitCode::WorkerFailed,
         MountError::KeeperFailed(_) => ExitCode::KeeperFailed,
         MountError::NotReady => ExitCode::NotReady,
+        MountError::Interrupted => ExitCode::Interrupted,
     }
 }
 

@@ -59,11 +59,13 @@ pub enum ExitCode {
     DoctorSet = 26,
     /// The doctor: the worker cannot reach the identity service.
     DoctorExposure = 27,
+    /// Interrupted while the mount was being made. What a shell calls a death by SIGINT.
+    Interrupted = 130,
 }
 
 impl ExitCode {
     /// Every code, in order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -89,6 +91,7 @@ impl ExitCode {
         Self::DoctorGet,
         Self::DoctorSet,
         Self::DoctorExposure,
+        Self::Interrupted,
     ];
 
     /// The number.
@@ -124,6 +127,7 @@ impl ExitCode {
             Self::DoctorGet => "doctor: secrets may not be read",
             Self::DoctorSet => "doctor: secrets may not be set",
             Self::DoctorExposure => "doctor: the worker cannot reach the identity service",
+            Self::Interrupted => "interrupted before the mount was ready; nothing is mounted",
         }
     }
 
@@ -131,6 +135,7 @@ impl ExitCode {
     pub fn as_mount_helper(self) -> u8 {
         const INCORRECT_INVOCATION: u8 = 1;
         const SYSTEM_ERROR: u8 = 2;
+        const USER_INTERRUPT: u8 = 8;
         const MOUNT_FAILURE: u8 = 32;
         match self {
             Self::Success => 0,
@@ -159,6 +164,7 @@ impl ExitCode {
             | Self::WorkerFailed
             | Self::KeeperFailed
             | Self::NotReady => MOUNT_FAILURE,
+            Self::Interrupted => USER_INTERRUPT,
         }
     }
 }

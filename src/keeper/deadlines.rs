@@ -14,7 +14,7 @@ use super::worker_process::{Stage, Worker};
 /// how long a worker has to answer a probe.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a worker may take to answer INIT. The launcher waits 30 seconds.
+/// How long a worker may take to answer INIT. The launcher waits 25 seconds.
 pub(super) const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many requests in a row a worker may let overrun, alive as it may be.

@@ -60,9 +60,10 @@ pub enum MountError {
     /// The keeper could not start, or ended without saying why.
     #[error("the background process failed: {0}; see more with --foreground")]
     KeeperFailed(String),
-    /// Nothing was heard for 30 seconds.
-    #[error(
-        "the mount was not ready after 30 seconds and was given up; see more with --foreground"
-    )]
+    /// Nothing was heard in time.
+    #[error("the mount was not ready in time and was given up; see more with --foreground")]
     NotReady,
+    /// Whoever waited for the mount had enough, by Ctrl-C or another signal meant to end.
+    #[error("interrupted before the mount was ready; nothing is mounted")]
+    Interrupted,
 }

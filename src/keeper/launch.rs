@@ -10,7 +10,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
@@ -18,8 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::begin::{self, LAST_DESCRIPTOR};
 use super::error::MountError;
-use super::readiness::{self, Readiness};
+use super::mountpoint;
+use super::readiness::{self, Heard, Readiness};
 use super::renewal::State;
+use super::signals::Interruptions;
 use crate::config::Config;
 use crate::log;
 use crate::sys::descriptors::{inherited, memory_file, moved_above, reserve_up_to};
@@ -39,19 +44,56 @@ pub(super) enum Assignment {
     Try(Box<State>),
 }
 
-/// Starts a keeper in the background and waits until it serves or says why not.
+/// How long a keeper that is to end may take to, and how long one that was killed.
+const ENDING_LIMIT: Duration = Duration::from_secs(4);
+const KILLED_LIMIT: Duration = Duration::from_secs(1);
+
+/// Starts a keeper in the background and waits until it serves or says why not. Takes at most 30
+/// seconds, [`readiness::LIMIT`] and the limits here, whatever became of the keeper.
 pub(super) fn in_background(config: Config) -> Result<(), MountError> {
+    let mountpoint = config.mountpoint.clone();
+    // Before there is a keeper that an interruption would leave behind.
+    let interruptions = Interruptions::listen().map_err(io_failed)?;
     let (outcome, mut keeper) = start_keeper(config).map_err(begin::keeper_failed)?;
-    match readiness::wait(outcome) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) => {
-            let _ = keeper.wait();
-            Err(error)
+    let error = match readiness::wait(outcome, &interruptions) {
+        Heard::Outcome(Ok(())) if !interruptions.have_come() => return Ok(()),
+        Heard::Outcome(Ok(())) | Heard::Interruption => MountError::Interrupted,
+        Heard::Nothing => MountError::NotReady,
+        // It ends by itself.
+        Heard::Outcome(Err(error)) => {
+            see_off(&mut keeper, &mountpoint, ENDING_LIMIT);
+            return Err(error);
         }
-        None => {
-            let _ = kill(Pid::from_raw(keeper.id().cast_signed()), Signal::SIGTERM);
-            let _ = keeper.wait();
-            Err(MountError::NotReady)
+    };
+    let _ = kill(Pid::from_raw(keeper.id().cast_signed()), Signal::SIGTERM);
+    see_off(&mut keeper, &mountpoint, ENDING_LIMIT);
+    Err(error)
+}
+
+fn io_failed(errno: Errno) -> MountError {
+    begin::keeper_failed(errno.into())
+}
+
+/// Waits for a keeper that is ending. One that does not within `limit` is killed, and the mount
+/// cleared away that it leaves behind.
+fn see_off(keeper: &mut Child, mountpoint: &Path, limit: Duration) {
+    if has_ended(keeper, limit) {
+        return;
+    }
+    let _ = keeper.kill();
+    // Not if it cannot even be killed: a look at its mount might hang like it.
+    if has_ended(keeper, KILLED_LIMIT) {
+        let _ = mountpoint::prepare(mountpoint);
+    }
+}
+
+fn has_ended(process: &mut Child, limit: Duration) -> bool {
+    let limit = Instant::now() + limit;
+    loop {
+        match process.try_wait() {
+            Ok(None) if Instant::now() < limit => thread::sleep(Duration::from_millis(2)),
+            Ok(ended) => return ended.is_some(),
+            Err(_) => return true,
         }
     }
 }
@@ -106,4 +148,37 @@ fn start_keeper(config: Config) -> io::Result<(OwnedFd, Child)> {
     }
     .spawn()?;
     Ok((outcome, keeper))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_does_not_end_is_killed_in_time() {
+        let mut keeper = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        see_off(&mut keeper, Path::new("/"), Duration::from_millis(50));
+        assert!(began.elapsed() < Duration::from_secs(2));
+        let ended = keeper.try_wait().unwrap().expect("it is dead");
+        assert!(!ended.success());
+    }
+
+    #[test]
+    fn a_keeper_that_ends_is_not_waited_for_any_longer() {
+        let mut keeper = Command::new("true").spawn().unwrap();
+        see_off(&mut keeper, Path::new("/"), Duration::from_secs(60));
+        assert!(
+            keeper
+                .try_wait()
+                .unwrap()
+                .is_some_and(|ended| ended.success())
+        );
+    }
 }

@@ -5,13 +5,15 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 
 use super::error::MountError;
+use super::signals::Interruptions;
 
-/// How long a launcher waits.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+/// How long a launcher waits to hear of a mount.
+pub(super) const LIMIT: Duration = Duration::from_secs(25);
 
 /// Who is to be told.
 pub(super) struct Readiness {
@@ -98,34 +100,53 @@ impl Readiness {
     }
 }
 
-/// Waits for what [`Readiness::tell`] tells at the other end of the pipe. `None` if nothing came
-/// within [`LIMIT`]; an error if the other end is gone without a word.
-pub(super) fn wait(pipe: OwnedFd) -> Option<Result<(), MountError>> {
+/// What a launcher hears.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// What [`Readiness::tell`] told; an error if the keeper is gone without a word.
+    Outcome(Result<(), MountError>),
+    /// Nothing within [`LIMIT`].
+    Nothing,
+    /// Somebody wants it to end.
+    Interruption,
+}
+
+/// Waits for what [`Readiness::tell`] tells at the other end of the pipe.
+pub(super) fn wait(pipe: OwnedFd, interruptions: &Interruptions) -> Heard {
     let limit = Instant::now() + LIMIT;
+    let failed = |text: String| Heard::Outcome(Err(MountError::KeeperFailed(text)));
     let mut pipe = File::from(pipe);
     let mut text = Vec::new();
     loop {
-        let left = limit.checked_duration_since(Instant::now())?;
+        let Some(left) = limit.checked_duration_since(Instant::now()) else {
+            return Heard::Nothing;
+        };
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut descriptors = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        let mut descriptors = [
+            PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
+            PollFd::new(interruptions.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut descriptors, timeout) {
-            Ok(0) => return None,
+            Ok(0) => return Heard::Nothing,
             Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => continue,
-            Err(error) => return Some(Err(MountError::KeeperFailed(error.to_string()))),
+            Err(Errno::EINTR) => continue,
+            Err(error) => return failed(error.to_string()),
+        }
+        if interruptions.have_come() {
+            return Heard::Interruption;
         }
         let mut chunk = [0; 4096];
         match pipe.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => text.extend_from_slice(&chunk[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Some(Err(MountError::KeeperFailed(error.to_string()))),
+            Err(error) => return failed(error.to_string()),
         }
     }
-    let outcome = serde_json::from_slice(&text);
-    Some(
-        outcome.unwrap_or_else(|_| Err(MountError::KeeperFailed("it ended without a word".into()))),
-    )
+    match serde_json::from_slice(&text) {
+        Ok(outcome) => Heard::Outcome(outcome),
+        Err(_) => failed("it ended without a word".into()),
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -137,7 +158,14 @@ fn notify(states: &[NotifyState<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::pthread::{pthread_kill, pthread_self};
+    use nix::sys::signal::Signal;
+
     use super::*;
+
+    fn heard(pipe: OwnedFd) -> Heard {
+        wait(pipe, &Interruptions::listen().unwrap())
+    }
 
     #[test]
     fn an_error_crosses_the_pipe_whole() {
@@ -148,7 +176,7 @@ mod tests {
         ] {
             let (reader, writer) = nix::unistd::pipe().unwrap();
             Readiness::new(Some(writer)).tell(&outcome);
-            assert_eq!(wait(reader), Some(outcome));
+            assert_eq!(heard(reader), Heard::Outcome(outcome));
         }
     }
 
@@ -157,8 +185,19 @@ mod tests {
         let (reader, writer) = nix::unistd::pipe().unwrap();
         drop(writer);
         assert!(matches!(
-            wait(reader),
-            Some(Err(MountError::KeeperFailed(_)))
+            heard(reader),
+            Heard::Outcome(Err(MountError::KeeperFailed(_)))
         ));
+    }
+
+    #[test]
+    fn an_interruption_ends_the_wait_and_only_the_wait() {
+        let (reader, _writer) = nix::unistd::pipe().unwrap();
+        let interruptions = Interruptions::listen().unwrap();
+        pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
+        assert_eq!(wait(reader, &interruptions), Heard::Interruption);
+        // What comes after that is no reason to die either.
+        pthread_kill(pthread_self(), Signal::SIGTERM).unwrap();
+        drop(interruptions);
     }
 }

@@ -193,6 +193,15 @@ pub fn interrupt_thread(thread: Pid) {
     };
 }
 
+/// Whether this process ignores a signal, as `nohup` and shells make programs do.
+pub fn is_ignored(signal: Signal) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only writes the present one, where there is room.
+    let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: it was written, since the call succeeded.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
 /// Gives this process its name in `ps`, which exec took from the path it was started by.
 pub fn set_name() {
     // Fails only for a bad address.

@@ -105,6 +105,11 @@ fn work() -> ExitCode {
         link::fail("the fixture was told to fail");
         return ExitCode::FAILURE;
     }
+    if handover.config.mountpoint.ends_with("tarries") {
+        loop {
+            thread::park();
+        }
+    }
     if handover.config.mountpoint.ends_with("dies") {
         return ExitCode::FAILURE;
     }
