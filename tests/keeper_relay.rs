@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keeper::{Mount, Running, SetOnDrop, fixture, wait_for};
+use nix::mount::MsFlags;
 use nix::sys::signal::{Signal, kill};
 
 /// A `cat` that waits for its file, once it does.
@@ -151,6 +152,39 @@ fn a_handle_whose_release_overran_is_not_handed_on() {
             let _ = kill(worker, Signal::SIGKILL);
         }
         fs::read(mount.file("inherited")).unwrap() == b"0"
+    });
+}
+
+#[test]
+fn a_great_many_inodes_that_are_forgotten_at_once_are_all_forgotten() {
+    // More than one message to a worker holds, by the system's defaults.
+    const INODES: usize = 28_000;
+    let mount = Mount::new();
+    thread::scope(|scope| {
+        for part in 0..4 {
+            let mount = &mount;
+            scope.spawn(move || {
+                for number in (part..INODES).step_by(4) {
+                    fs::metadata(mount.file(&format!("value-{number}"))).unwrap();
+                }
+            });
+        }
+    });
+    // While the keeper does not read, they become one batch. A remount drops what is not in use.
+    kill(mount.keeper(), Signal::SIGSTOP).unwrap();
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let remounted = nix::mount::mount(
+        None::<&str>,
+        mount.path(),
+        None::<&str>,
+        flags,
+        None::<&str>,
+    );
+    kill(mount.keeper(), Signal::SIGCONT).unwrap();
+    remounted.unwrap();
+    wait_for("all to be forgotten", || {
+        let forgotten = fs::read_to_string(mount.file("forgotten")).unwrap();
+        forgotten.parse::<usize>().unwrap() >= INODES
     });
 }
 

@@ -25,8 +25,15 @@ use super::notifications::Notifications;
 use super::protocol::{self, InHeader, Opcode, OutHeader};
 use crate::link::NoteFrame;
 
-/// Room for the largest request or reply: the kernel's limit of 1 MiB, and headers.
-const BUFFER: usize = (1 << 20) + (1 << 13);
+/// Room for the largest request: 64 KiB of a WRITE or of an extended attribute, its name, headers.
+/// A BATCH_FORGET is as long as the room the kernel finds, so that is kept to what a worker's
+/// socket takes in one message.
+const REQUEST: usize = (1 << 17) + (1 << 13);
+/// The room in a socket where nobody has changed the system's defaults; socket(7), unix(7).
+const _: () = assert!(REQUEST <= 212_992 - 32);
+
+/// Room for the largest reply: the kernel's limit of 1 MiB, and headers.
+const REPLY: usize = (1 << 20) + (1 << 13);
 
 /// What the threads share.
 pub(super) struct Relay {
@@ -107,7 +114,7 @@ impl Relay {
 
     /// Reads requests and passes them on until the file system is unmounted.
     pub(super) fn pump_requests(&self) {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; REQUEST];
         let passer = self.gate.passer();
         loop {
             passer.pass();
@@ -128,7 +135,7 @@ impl Relay {
 
     /// Reads what a worker sends and passes it on until the worker is gone.
     pub(super) fn pump_replies(&self, line: &Line) {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; REPLY];
         let passer = self.gate.passer();
         loop {
             passer.pass();

@@ -178,6 +178,8 @@ enum Behaviour {
     Kept,
     /// `inherited…`: holds how many handles of others its worker was told of when it began.
     Inherited,
+    /// `forgotten…`: holds how many inodes the kernel has forgotten.
+    Forgotten,
 }
 
 impl Behaviour {
@@ -197,6 +199,7 @@ impl Behaviour {
             _ if name.starts_with("opened") => Some(Self::Opened),
             _ if name.starts_with("kept") => Some(Self::Kept),
             _ if name.starts_with("inherited") => Some(Self::Inherited),
+            _ if name.starts_with("forgotten") => Some(Self::Forgotten),
             _ => None,
         }
     }
@@ -209,6 +212,7 @@ struct Fixture {
     next: AtomicU64,
     open: Arc<AtomicU64>,
     inherited: u64,
+    forgotten: AtomicU64,
 }
 
 impl Fixture {
@@ -220,6 +224,7 @@ impl Fixture {
             next: AtomicU64::new(u64::from(generation) << 32),
             open: Arc::default(),
             inherited: 0,
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -232,6 +237,7 @@ impl Fixture {
             Some(Behaviour::Worker) => format!("{} {}", std::process::id(), self.generation),
             Some(Behaviour::Opened) => self.open.load(Ordering::SeqCst).to_string(),
             Some(Behaviour::Inherited) => self.inherited.to_string(),
+            Some(Behaviour::Forgotten) => self.forgotten.load(Ordering::SeqCst).to_string(),
             _ => format!("{name:.<64}"),
         };
         text.into_bytes()
@@ -263,6 +269,10 @@ impl Filesystem for Fixture {
             })),
             _ => reply.entry(&Duration::ZERO, &attr, Generation(0)),
         }
+    }
+
+    fn forget(&self, _request: &Request, _ino: INodeNo, _lookups: u64) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
