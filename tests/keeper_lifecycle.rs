@@ -4,9 +4,10 @@
 mod keeper;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keeper::{Mount, Running, fixture, wait_for};
 use nix::sys::signal::{Signal, kill};
@@ -107,6 +108,29 @@ fn sigterm_ends_everything_even_with_open_files() {
     mount.assert_ends();
     assert!(!mount.is_mounted());
     drop(open);
+}
+
+#[test]
+fn while_a_mount_ends_what_is_still_open_fails_at_once() {
+    let mount = Mount::named("lingers", 5_000);
+    let open = fs::File::open(mount.file("value")).unwrap();
+    kill(mount.keeper(), Signal::SIGTERM).unwrap();
+    let begin = Instant::now();
+    let mut content = [0; 64];
+    // One that was read before the keeper took notice is answered.
+    let error = loop {
+        if let Err(error) = open.read_at(&mut content, 0) {
+            break error;
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(
+        mount.processes().0,
+        Some(mount.keeper()),
+        "it waits for its worker"
+    );
+    mount.assert_ends();
 }
 
 #[test]

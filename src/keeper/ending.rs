@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::deadlines::GRACE;
 use super::events::Event;
+use super::renewal::HALT;
 use super::signals::Signal;
 use super::supervise::Supervisor;
 
@@ -24,7 +25,18 @@ impl Supervisor<'_> {
     /// long as any operation may take; or until told to end once more.
     pub(super) fn finish(&mut self) {
         let limit = Instant::now() + self.config.timeout + GRACE;
-        self.relay.traffic.lock().down = true;
+        // An ending worker reads no more. What comes now, through files still open, gets to hear
+        // what the kernel will say once this process has ended.
+        {
+            let mut traffic = self.relay.traffic.lock();
+            traffic.current = None;
+            traffic.retiring = None;
+        }
+        self.relay.fail_unassigned(Errno::ENOTCONN);
+        // What was just being passed on is to reach its worker before the word to end does.
+        if self.relay.gate.close(Instant::now() + HALT) {
+            self.relay.gate.open();
+        }
         for worker in &mut self.workers {
             worker.end(&self.relay, limit);
         }

@@ -65,8 +65,8 @@ pub(super) struct Traffic {
     pub(super) current: Option<Arc<Line>>,
     /// Its predecessor, which still serves the handles it made.
     pub(super) retiring: Option<Arc<Line>>,
-    /// No worker can be started: requests fail at once.
-    pub(super) down: bool,
+    /// There will be no worker: requests fail at once, with this.
+    pub(super) down: Option<Errno>,
 }
 
 impl Relay {
@@ -161,6 +161,18 @@ impl Relay {
         pending.is_some()
     }
 
+    /// From now on requests that no worker has fail, with `errno`.
+    pub(super) fn fail_unassigned(&self, errno: Errno) {
+        let waiting = {
+            let mut traffic = self.traffic.lock();
+            traffic.down = Some(errno);
+            traffic.in_flight.unassigned()
+        };
+        for unique in waiting {
+            self.fail(unique, errno);
+        }
+    }
+
     /// Tells the kernel that a request failed that has been taken out of those in flight.
     pub(super) fn fail_taken(&self, unique: u64, pending: &Pending, errno: Errno) {
         self.forget_handle(pending.worker, pending.opcode, &pending.message);
@@ -226,10 +238,12 @@ impl Relay {
             let mut traffic = self.traffic.lock();
             let line = traffic.route(header.opcode, message);
             if !header.opcode.is_unanswered() {
-                if line.is_none() && traffic.down {
+                if line.is_none()
+                    && let Some(errno) = traffic.down
+                {
                     drop(traffic);
                     self.forget_handle(None, header.opcode, message);
-                    return self.reply_error(header.unique, Errno::EIO);
+                    return self.reply_error(header.unique, errno);
                 }
                 let worker = line.as_ref().map(|line| line.generation);
                 traffic

@@ -23,7 +23,7 @@ use crate::sys::descriptors::memory_file;
 use crate::sys::process::{Start, replace};
 
 /// How long the threads may take to come to a halt. Requests wait meanwhile.
-const HALT: Duration = Duration::from_millis(50);
+pub(super) const HALT: Duration = Duration::from_millis(50);
 
 /// How long the new program may take to say that it could go on.
 const TRIAL: Duration = Duration::from_secs(1);

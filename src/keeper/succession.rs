@@ -119,7 +119,7 @@ impl Supervisor<'_> {
         }
         {
             let mut traffic = self.relay.traffic.lock();
-            traffic.down = false;
+            traffic.down = None;
             traffic.retiring = traffic.current.replace(line);
         }
         self.readiness.ready();
@@ -240,14 +240,7 @@ impl Supervisor<'_> {
             return;
         }
         tracing::error!(reason, "no worker stays alive; files fail until one does");
-        let waiting = {
-            let mut traffic = self.relay.traffic.lock();
-            traffic.down = true;
-            traffic.in_flight.unassigned()
-        };
-        for unique in waiting {
-            self.relay.fail(unique, Errno::EIO);
-        }
+        self.relay.fail_unassigned(Errno::EIO);
     }
 
     /// Gives the requests that wait for a worker to the one that serves, if one does.

@@ -127,6 +127,9 @@ fn work() -> ExitCode {
             NoteKey::Staged(_) => {}
         }
     }
+    // As one that still sets a secret does, it keeps its socket.
+    let lingers = handover.config.mountpoint.ends_with("lingers");
+    let socket = messages.try_clone();
     let (inodes, mut news) = (Arc::clone(&fs.inodes), fs.link.notes());
     thread::spawn(move || {
         while let Some(news) = news.blocking_recv() {
@@ -138,6 +141,10 @@ fn work() -> ExitCode {
     });
     let session = Session::from_fd(fs, messages, SessionACL::All, fuser::Config::default());
     match session.and_then(Session::run) {
+        Ok(()) if lingers => loop {
+            let _kept = &socket;
+            thread::park();
+        },
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
