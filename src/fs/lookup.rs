@@ -52,7 +52,9 @@ impl<S: SecretStore> SecretFs<S> {
             return Ok(listed);
         }
         let pull = self.pulls.begin(&name.wanted(), deadline);
-        let Some(pulled) = pull.wait(Instant::now() + PATIENCE).await else {
+        let patience = Instant::now() + PATIENCE;
+        let (pull, pulled) = self.pulls.wait(pull, patience).await;
+        let Some(pulled) = pulled else {
             return Ok(self.provisional_entry(&name, tid, pull));
         };
         match pulled {

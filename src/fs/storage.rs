@@ -18,12 +18,13 @@ use crate::secrets::{Failure, SecretStore, StorageKeys, StoreError};
 const MOMENT: Duration = Duration::from_secs(1);
 
 type Listed = Result<Arc<StorageKeys>, StoreError>;
+type Request = watch::Receiver<Option<Listed>>;
 
 /// An account, and the request for its keys that is under way or was just answered.
 pub(super) struct Account {
     pub(super) account: StorageAccount,
     /// Guards the request. It is taken out when its moment is over, and the keys with it.
-    request: Arc<Mutex<Option<watch::Receiver<Option<Listed>>>>>,
+    request: Arc<Mutex<Option<Request>>>,
 }
 
 impl Account {
@@ -34,10 +35,22 @@ impl Account {
         }
     }
 
-    /// The account's keys, listed before `deadline`.
+    /// The account's keys, listed before `deadline`. If that joins a request that runs into an
+    /// earlier one, it is made anew.
     pub(super) async fn keys<S: SecretStore>(&self, store: &Arc<S>, deadline: Instant) -> Listed {
-        let mut listed = self.join(store, deadline);
-        let waited = timeout_at(deadline, listed.wait_for(Option::is_some)).await;
+        loop {
+            let request = self.join(store, deadline);
+            match self.wait(request.clone(), deadline).await {
+                Err(error) if error.failure == Failure::TimedOut && Instant::now() < deadline => {
+                    clear(&self.request, &request);
+                }
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn wait(&self, mut request: Request, deadline: Instant) -> Listed {
+        let waited = timeout_at(deadline, request.wait_for(Option::is_some)).await;
         let lost = |failure, what: &str| {
             let name = self.account.name();
             let context = format!("keys of storage account {name}: {what}");
@@ -54,25 +67,29 @@ impl Account {
         }
     }
 
-    fn join<S: SecretStore>(
-        &self,
-        store: &Arc<S>,
-        deadline: Instant,
-    ) -> watch::Receiver<Option<Listed>> {
+    fn join<S: SecretStore>(&self, store: &Arc<S>, deadline: Instant) -> Request {
         let mut request = self.request.lock();
         if let Some(listed) = &*request {
             return listed.clone();
         }
         let (tell, listed) = watch::channel(None);
         *request = Some(listed.clone());
+        let this_request = listed.clone();
         let (store, account) = (Arc::clone(store), self.account.clone());
         let this = Arc::clone(&self.request);
         tokio::spawn(async move {
             let keys = store.storage_keys(&account, deadline.into_std()).await;
             tell.send_replace(Some(keys.map(Arc::new)));
             sleep(MOMENT).await;
-            *this.lock() = None;
+            clear(&this, &this_request);
         });
         listed
     }
+}
+
+/// Takes out a request, unless another is in its place.
+fn clear(requests: &Mutex<Option<Request>>, this: &Request) {
+    requests
+        .lock()
+        .take_if(|request| request.same_channel(this));
 }

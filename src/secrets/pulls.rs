@@ -104,22 +104,29 @@ impl<S: SecretStore> Pulls<S> {
         self.finish(self.begin(wanted, deadline)).await
     }
 
-    /// Waits for a pull until its own deadline. If it joined a fetch that ran into an earlier
-    /// one, it is begun anew.
-    pub async fn finish(&self, mut pull: Pull) -> Pulled {
+    /// Waits for a pull until its own deadline.
+    pub async fn finish(&self, pull: Pull) -> Pulled {
+        let deadline = pull.deadline;
+        let (pull, pulled) = self.wait(pull, deadline).await;
+        pulled.unwrap_or_else(|| {
+            let context = format!("GET secret {}: no answer in time", pull.wanted.name);
+            Err(StoreError::new(Failure::TimedOut, context))
+        })
+    }
+
+    /// Waits for a pull until `limit`, and no longer than until its own deadline. If it joined a
+    /// fetch that ran into an earlier one, it is begun anew. Returns what is to be waited for
+    /// further, and the outcome if it came.
+    pub async fn wait(&self, mut pull: Pull, limit: Instant) -> (Pull, Option<Pulled>) {
         let deadline = pull.deadline;
         loop {
-            match pull.wait(deadline).await {
-                None => {
-                    let context = format!("GET secret {}: no answer in time", pull.wanted.name);
-                    return Err(StoreError::new(Failure::TimedOut, context));
-                }
+            match pull.wait(limit.min(deadline)).await {
                 Some(Err(error))
                     if error.failure == Failure::TimedOut && Instant::now() < deadline =>
                 {
                     pull = self.begin(&pull.wanted, deadline);
                 }
-                Some(pulled) => return pulled,
+                outcome => return (pull, outcome),
             }
         }
     }
@@ -198,7 +205,7 @@ pub struct Pull {
 
 impl Pull {
     /// Waits until `deadline` for the outcome; `None` if it did not come by then.
-    pub async fn wait(&self, deadline: Instant) -> Option<Pulled> {
+    async fn wait(&self, deadline: Instant) -> Option<Pulled> {
         let mut outcome = self.outcome.clone();
         let landed = timeout_at(deadline, outcome.wait_for(Option::is_some))
             .await

@@ -150,3 +150,20 @@ async fn a_slow_resource_manager_holds_a_lookup_for_a_second_and_an_open_to_its_
     assert_eq!(read(&mount, file.ino, opened.fh).await.unwrap(), "a0");
     assert_eq!((mount.lists(), began.elapsed().as_secs()), (1, 3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_keys_that_joins_late_is_not_ended_by_the_first_ones_deadline() {
+    let mount = mount_with_accounts();
+    let directory = entry(&mount, &[".storage", "first"]).await;
+    let file = mount.fs.lookup(directory.ino, OsStr::new("key1"), 7).await;
+    let ino = file.unwrap().ino;
+    sleep(Duration::from_secs(2)).await;
+    *mount.vault.delay.lock() = Duration::from_secs(100);
+    let fs = Arc::clone(&mount.fs);
+    let first = tokio::spawn(async move { fs.open(ino, READ, 8).await });
+    sleep(Duration::from_millis(9_500)).await;
+    let began = Instant::now();
+    assert_eq!(mount.fs.open(ino, READ, 9).await, Err(Errno::ETIMEDOUT));
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    assert_eq!(first.await.unwrap(), Err(Errno::ETIMEDOUT));
+}

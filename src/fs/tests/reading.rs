@@ -186,6 +186,21 @@ async fn a_reader_that_joins_late_is_not_ended_by_the_first_ones_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lookup_that_joins_late_is_not_ended_by_the_first_ones_deadline() {
+    let mount = mount();
+    mount.vault.put("a", b"1");
+    let ino = mount.lookup("a").await.unwrap().ino;
+    *mount.vault.delay.lock() = Duration::from_secs(100);
+    let fs = Arc::clone(&mount.fs);
+    let first = tokio::spawn(async move { fs.open(ino, READ, 8).await });
+    sleep(Duration::from_millis(9_500)).await;
+    let began = Instant::now();
+    assert_eq!(mount.cat("a").await, Err(Errno::ETIMEDOUT));
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    assert_eq!(first.await.unwrap(), Err(Errno::ETIMEDOUT));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_inode_is_stale_and_an_unknown_handle_lost() {
     let mount = mount();
     assert_eq!(mount.fs.open(99, READ, 7).await, Err(Errno::ESTALE));
