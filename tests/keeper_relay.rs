@@ -143,6 +143,34 @@ fn a_request_that_overruns_ends_with_etimedout_and_its_worker_goes_on() {
 }
 
 #[test]
+fn an_open_and_its_lookup_share_one_limit() {
+    let mount = Mount::named("m", 1500);
+    let begin = Instant::now();
+    assert_eq!(errno(fs::read(mount.file("hung"))), Some(libc::ETIMEDOUT));
+    let took = begin.elapsed();
+    assert!((2000..2700).contains(&took.as_millis()), "{took:?}");
+}
+
+#[test]
+fn a_worker_is_not_replaced_for_what_its_predecessor_had_too_long() {
+    let mount = Mount::named("m", 1000);
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let slow = mount.file(&format!("open-20000-{number}"));
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(number * 50));
+                assert_eq!(errno(fs::read(slow)), Some(libc::ETIMEDOUT));
+            });
+        }
+        thread::sleep(Duration::from_millis(500));
+        for worker in mount.processes().1 {
+            kill(worker, Signal::SIGKILL).unwrap();
+        }
+    });
+    assert_eq!(mount.generation(), 2);
+}
+
+#[test]
 fn a_handle_whose_release_overran_is_not_handed_on() {
     let mount = Mount::named("m", 200);
     drop(fs::File::open(mount.file("kept")).unwrap());

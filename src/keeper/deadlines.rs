@@ -69,7 +69,10 @@ impl Supervisor<'_> {
             let due = in_flight.older_than(limit, now);
             let due: Vec<u32> = due.iter().filter_map(worker_of).collect();
             let overrun = in_flight.older_than(limit + GRACE, now);
-            let guilty: Vec<u32> = overrun.iter().filter_map(worker_of).collect();
+            // Not of what another worker had before: its time does not begin anew.
+            let had_it_in_time = |unique: &&u64| in_flight.get(**unique).is_some_and(|p| !p.late);
+            let guilty = overrun.iter().filter(had_it_in_time);
+            let guilty: Vec<u32> = guilty.filter_map(worker_of).collect();
             (due, guilty, overrun)
         };
         for worker in &mut self.workers {

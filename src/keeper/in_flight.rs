@@ -18,6 +18,12 @@ const OWN_FAULT: u8 = 8;
 const KILLED: u8 = 1;
 const POISONOUS: u8 = 32;
 
+/// From when on a LOOKUP's time is counted to the request it was made for.
+const SLOW: Duration = Duration::from_millis(500);
+/// How long after its LOOKUP's reply that request comes at the latest: within microseconds, but
+/// for the load of the machine.
+const SEQUEL: Duration = Duration::from_secs(1);
+
 /// A request on its way.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -26,9 +32,12 @@ pub(super) struct Pending {
     /// The waiting thread, or zero.
     pub(super) pid: u32,
     pub(super) message: Zeroizing<Vec<u8>>,
+    /// When it came; or the slow LOOKUP of the same system call.
     pub(super) arrived: Instant,
     /// The generation of the worker that has it, if any has.
     pub(super) worker: Option<u32>,
+    /// It was given to that worker some time after it came.
+    pub(super) late: bool,
     order: u64,
     /// How much it is to be suspected of what its workers died of.
     suspicion: u8,
@@ -51,6 +60,17 @@ pub(super) struct InFlight {
     pending: HashMap<u64, Pending>,
     abandoned: HashMap<u64, Abandoned>,
     arrivals: u64,
+    /// By thread, the system calls that have so far come to the end of a slow LOOKUP.
+    begun: HashMap<u32, Begun>,
+}
+
+/// A system call that began with a slow LOOKUP.
+#[derive(Debug)]
+struct Begun {
+    arrived: Instant,
+    answered: Instant,
+    /// What the LOOKUP found.
+    nodeid: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,11 +96,17 @@ struct PendingState {
     message: Vec<u8>,
     age: Duration,
     worker: Option<u32>,
+    late: bool,
     order: u64,
     suspicion: u8,
 }
 
 impl Pending {
+    /// Whether it is a LOOKUP whose time is to be counted to what it was made for.
+    pub(super) fn is_slow_lookup(&self, now: Instant) -> bool {
+        self.opcode == Opcode::LOOKUP && now.saturating_duration_since(self.arrived) >= SLOW
+    }
+
     /// Whether a worker died with it by its own fault.
     pub(super) fn is_on_trial(&self) -> bool {
         self.suspicion >= OWN_FAULT
@@ -97,6 +123,7 @@ impl InFlight {
         worker: Option<u32>,
     ) {
         self.arrivals += 1;
+        let arrived = self.began(header, arrived);
         let pending = Pending {
             opcode: header.opcode,
             nodeid: header.nodeid,
@@ -104,6 +131,7 @@ impl InFlight {
             message: Zeroizing::new(message.to_vec()),
             arrived,
             worker,
+            late: false,
             order: self.arrivals,
             suspicion: 0,
         };
@@ -126,6 +154,41 @@ impl InFlight {
             },
             None => Settled::Unknown,
         }
+    }
+
+    /// A slow LOOKUP is being answered with `nodeid`: what its thread sends next for that inode
+    /// belongs to the same system call, and has the rest of its time.
+    pub(super) fn looked_up(&mut self, lookup: &Pending, nodeid: u64, now: Instant) {
+        self.begun.retain(|_, begun| now < begun.answered + SEQUEL);
+        // Threads that cannot be seen cannot be told apart.
+        if lookup.pid != 0 {
+            let begun = Begun {
+                arrived: lookup.arrived,
+                answered: now,
+                nodeid,
+            };
+            self.begun.insert(lookup.pid, begun);
+        }
+    }
+
+    /// When the system call began that a request belongs to. Between a LOOKUP and what it was
+    /// made for comes a GETATTR, with which the kernel checks permissions.
+    fn began(&mut self, header: &InHeader, arrived: Instant) -> Instant {
+        if self.begun.is_empty() {
+            return arrived;
+        }
+        let Some(mut begun) = self.begun.remove(&header.pid) else {
+            return arrived;
+        };
+        if begun.nodeid != header.nodeid || arrived >= begun.answered + SEQUEL {
+            return arrived;
+        }
+        let began = begun.arrived;
+        if header.opcode == Opcode::GETATTR {
+            begun.answered = arrived;
+            self.begun.insert(header.pid, begun);
+        }
+        began
     }
 
     /// Takes out a request that the keeper answers itself; what its worker says later is known
@@ -174,6 +237,7 @@ impl InFlight {
             .into_iter()
             .map(|pending| {
                 pending.worker = Some(worker);
+                pending.late = true;
                 pending.message.clone()
             })
             .collect()
@@ -223,6 +287,7 @@ impl InFlight {
                 message: pending.message.to_vec(),
                 age: pending.arrived.elapsed(),
                 worker: pending.worker,
+                late: pending.late,
                 order: pending.order,
                 suspicion: pending.suspicion,
             };
@@ -247,6 +312,7 @@ impl InFlight {
                 // The clock began when the machine did, longer ago than any request.
                 arrived: now.checked_sub(pending.age).unwrap_or(now),
                 worker: pending.worker,
+                late: pending.late,
                 order: pending.order,
                 suspicion: pending.suspicion,
             };
@@ -256,6 +322,7 @@ impl InFlight {
             pending: pending.collect(),
             abandoned: state.abandoned,
             arrivals: state.arrivals,
+            begun: HashMap::new(),
         }
     }
 }
@@ -365,6 +432,47 @@ mod tests {
             }
         ));
         assert!(matches!(table.settle(2, 1), Settled::Unknown));
+    }
+
+    #[test]
+    fn an_open_has_what_its_slow_lookup_left_of_its_time() {
+        let begin = Instant::now();
+        let after = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let by = |pid, opcode, unique, nodeid| InHeader {
+            pid,
+            nodeid,
+            ..header(opcode, unique)
+        };
+        let mut table = InFlight::default();
+        for (unique, pid) in [(2, 70), (4, 71), (6, 0), (8, 73), (10, 74)] {
+            let arrived = if pid == 74 { after(600) } else { begin };
+            table.admit(&by(pid, Opcode::LOOKUP, unique, 1), b"", arrived, Some(1));
+            let Settled::Awaited(lookup) = table.settle(unique, 1) else {
+                panic!("it is awaited");
+            };
+            if lookup.is_slow_lookup(after(1000)) {
+                table.looked_up(&lookup, 42, after(1000));
+            }
+        }
+        for (unique, opcode, pid, nodeid, came, counts) in [
+            (20, Opcode::GETATTR, 70, 42, 1001, 0),
+            (22, Opcode::OPEN, 70, 42, 1002, 0),
+            // The next system call of the same thread.
+            (24, Opcode::READ, 70, 42, 1003, 1003),
+            (26, Opcode::OPEN, 71, 43, 1001, 1001),
+            (28, Opcode::OPEN, 0, 42, 1001, 1001),
+            (30, Opcode::OPEN, 73, 42, 2001, 2001),
+            // Its LOOKUP was quick.
+            (32, Opcode::OPEN, 74, 42, 1001, 1001),
+        ] {
+            let next = by(pid, opcode, unique, nodeid);
+            table.admit(&next, b"", after(came), Some(1));
+            assert_eq!(
+                table.get(unique).unwrap().arrived,
+                after(counts),
+                "{unique}"
+            );
+        }
     }
 
     #[test]

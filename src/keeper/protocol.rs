@@ -151,6 +151,12 @@ pub(super) fn interrupted_by(message: &[u8]) -> Option<u64> {
     u64_at(message, IN_HEADER)
 }
 
+/// The inode that a reply to LOOKUP is about, if it found one.
+pub(super) fn found_by(reply: &[u8]) -> Option<u64> {
+    let found = OutHeader::parse(reply)?.error == 0;
+    u64_at(reply, OUT_HEADER).filter(|&nodeid| found && nodeid != 0)
+}
+
 /// What an INIT reply settles between kernel and worker, comparable between workers.
 pub(super) fn negotiated(init_reply: &[u8]) -> Option<&[u8]> {
     // Everything behind the header but `unused` and `reserved`, which both sides leave zero.

@@ -288,6 +288,14 @@ impl Relay {
                     self.events.put(Event::Acquitted);
                 }
                 self.forget_handle(Some(worker), pending.opcode, &pending.message);
+                let now = Instant::now();
+                if pending.is_slow_lookup(now)
+                    && let Some(nodeid) = protocol::found_by(message)
+                {
+                    // Before the kernel hears it, and sends the next.
+                    let mut traffic = self.traffic.lock();
+                    traffic.in_flight.looked_up(&pending, nodeid, now);
+                }
                 match self.write(message) {
                     // ENOENT: the kernel gave the request up. The others: it is unmounted.
                     Ok(()) | Err(Errno::ENODEV | Errno::EPERM) => {}

@@ -175,6 +175,8 @@ enum Behaviour {
     SlowOpen(u64),
     /// `lookup-MILLISECONDS…`: looking it up takes so long.
     SlowLookup(u64),
+    /// `hung…`: looking it up takes 900 milliseconds, and opening it for ever.
+    Hung,
     /// `crash…`: opening it kills the worker.
     Crash,
     /// `block…`: opening it stops the thread that reads requests.
@@ -201,6 +203,7 @@ impl Behaviour {
         match name {
             _ if name.starts_with("value") => Some(Self::Plain),
             _ if name.starts_with("worker") => Some(Self::Worker),
+            _ if name.starts_with("hung") => Some(Self::Hung),
             _ if name.starts_with("crash") => Some(Self::Crash),
             _ if name.starts_with("block") => Some(Self::Block),
             _ if name.starts_with("opened") => Some(Self::Opened),
@@ -269,12 +272,17 @@ impl Filesystem for Fixture {
         if inodes.insert(ino, name.clone()).is_none() {
             self.link.deposit(NoteKey::Inode(ino), name.as_bytes());
         }
-        match behaviour {
-            Behaviour::SlowLookup(delay) => drop(thread::spawn(move || {
+        let delay = match behaviour {
+            Behaviour::SlowLookup(delay) => Some(delay),
+            Behaviour::Hung => Some(900),
+            _ => None,
+        };
+        match delay {
+            Some(delay) => drop(thread::spawn(move || {
                 thread::sleep(Duration::from_millis(delay));
                 reply.entry(&Duration::ZERO, &attr, Generation(0));
             })),
-            _ => reply.entry(&Duration::ZERO, &attr, Generation(0)),
+            None => reply.entry(&Duration::ZERO, &attr, Generation(0)),
         }
     }
 
@@ -310,6 +318,8 @@ impl Filesystem for Fixture {
                 thread::sleep(Duration::from_millis(delay));
                 answer();
             })),
+            // Dropped, it would answer.
+            Some(Behaviour::Hung) => std::mem::forget(answer),
             Some(Behaviour::Crash) => std::process::abort(),
             Some(Behaviour::Block) => loop {
                 thread::park();
