@@ -83,6 +83,13 @@ pub(super) fn hint(
              look whether this machine's clock is right"
                 .to_owned()
         }
+        Failure::Unreachable => {
+            let host = circumstances.vault.host();
+            format!(
+                "is the name right, and known here (getent hosts {host})? If so, does a firewall, a \
+                 proxy (see --proxy) or a private endpoint stand between (curl -v https://{host})?"
+            )
+        }
         Failure::WrongChallenge => format!(
             "the vault asks for a token for another resource than {}: if it is the right vault, \
              name its audience with --resource",

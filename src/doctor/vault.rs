@@ -118,7 +118,7 @@ fn remedy(error: &StoreError) -> Option<String> {
             "the vault has too many requests, from whomever: wait, read less often, or spread \
              secrets over several vaults"
         }
-        Failure::Unreachable | Failure::TimedOut => {
+        Failure::TimedOut => {
             "a firewall, a proxy (see --proxy) or a private endpoint stands between: \
              curl -v the vault's URL from here"
         }

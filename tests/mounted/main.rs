@@ -16,6 +16,7 @@ mod harness;
 mod listing;
 mod memory;
 mod names;
+mod network;
 mod own_files;
 mod policy;
 mod reading;

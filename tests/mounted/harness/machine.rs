@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::PATIENCE;
+use super::{PATIENCE, TURNS};
 
 /// How long a test may take before its mount is torn from under it.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -49,6 +49,36 @@ pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
         assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
         pause();
     }
+}
+
+/// Runs the body of the test of that name again, in a process with a network and mounts of its own:
+/// there are no interfaces but `lo`, so no metadata service and no resolver, and what is mounted
+/// over the system's files is seen by nobody else.
+#[track_caller]
+pub(crate) fn on_a_machine_of_its_own(test: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "KEYVAULTFS_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(up.expect("ip can be run").success());
+        return body();
+    }
+    let _turn = TURNS.read();
+    let this = std::env::current_exe().expect("a test is a program");
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "unshare", "--net", "--mount"])
+        .arg(this)
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}\n{errors}"
+    );
 }
 
 /// The errno of an operation, or success.

@@ -20,7 +20,9 @@ use nix::unistd::Pid;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tempfile::TempDir;
 
-pub(crate) use self::machine::{errno, is_mounted, mount_line, processes_of, wait_until};
+pub(crate) use self::machine::{
+    errno, is_mounted, mount_line, on_a_machine_of_its_own, processes_of, wait_until,
+};
 use self::machine::{pause, unmount_by_force, watch};
 pub(crate) use self::outcome::Outcome;
 
@@ -122,6 +124,7 @@ impl Setup {
         }
         Mount {
             watchdog: watch(&mountpoint),
+            vault: emulator.endpoints().vault.clone(),
             emulator,
             mountpoint,
             scratch,
@@ -153,6 +156,7 @@ pub(crate) struct Mount {
     directory: TempDir,
     arguments: Vec<String>,
     identity: Vec<String>,
+    vault: String,
     environment: Vec<(String, String)>,
     user: Option<&'static str>,
     daemon: Option<Child>,
@@ -207,7 +211,7 @@ impl Mount {
         arguments.push(format!("--resource={}", endpoints.resource));
         arguments.push(format!("--ca-cert={}", endpoints.ca_cert.display()));
         arguments.extend(self.arguments.iter().map(|one| self.with_endpoints(one)));
-        arguments.push(endpoints.vault.clone());
+        arguments.push(self.vault.clone());
         arguments.push(self.mountpoint.display().to_string());
         arguments
     }
@@ -215,6 +219,11 @@ impl Mount {
     /// Replaces the arguments about the identity, before the start.
     pub(crate) fn set_identity(&mut self, arguments: &[&str]) {
         self.identity = arguments.iter().map(|&one| one.to_owned()).collect();
+    }
+
+    /// Replaces the vault, before the start.
+    pub(crate) fn set_vault(&mut self, vault: &str) {
+        self.vault = vault.to_owned();
     }
 
     /// Puts a variable into the program's environment, before the start.
