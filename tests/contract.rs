@@ -23,6 +23,7 @@ const NAMES: &[Claim] = &[
     ("the vault is never asked to list or delete", &["nothing_lists_and_nothing_deletes", "a_secret_is_read_with_exactly_one_request_and_no_other_is_made"]),
     ("rm, mv, mkdir, ln have a clear errno and cost lookups alone", &["what_no_secret_can_do_has_its_errno_and_costs_no_request_but_lookups"]),
     ("stat shows the true size and the version's times", &["a_stat_costs_one_request_and_tells_the_truth", "times_are_the_versions"]),
+    ("the birth time is when the version was created", &["stat_prints_when_the_version_was_created_and_costs_one_request", "statx_and_stat_say_the_same_but_for_the_birth_time", "a_killed_worker_takes_no_statx_with_it"]),
     ("they change with the version and only then", &["attributes_change_with_the_version_and_only_then"]),
     ("getfattr shows what the vault says of the version", &["attributes_of_a_file_say_what_the_vault_says_of_its_version", "all_attributes_of_a_file_cost_the_one_request_of_its_first_lookup"]),
     ("bytes are exact in both directions", &["bytes_are_exact", "written_bytes_are_exact", "any_bytes_come_back_as_they_were_set"]),

@@ -18,8 +18,8 @@ pub struct Attributes {
     pub size: u64,
     /// mtime and ctime: the version's `updated`.
     pub modified: SystemTime,
-    /// Birth time: the version's `created`.
-    pub created: SystemTime,
+    /// Birth time, if it has one: the version's `created`, or a temporary file's creation.
+    pub created: Option<SystemTime>,
     /// Permission bits.
     pub mode: u16,
     /// Owner.
@@ -77,14 +77,13 @@ impl Appearance {
             SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
         };
         let properties = secret.map(|secret| &secret.properties);
-        let created = properties
-            .and_then(|p| time(p.created))
-            .unwrap_or(self.since);
+        let created = properties.and_then(|p| time(p.created));
+        let updated = properties.and_then(|p| time(p.updated));
         Attributes {
             ino,
             directory: false,
             size: size as u64,
-            modified: properties.and_then(|p| time(p.updated)).unwrap_or(created),
+            modified: updated.or(created).unwrap_or(self.since),
             created,
             mode: self.ownership.file_mode & mask,
             uid: self.ownership.uid,

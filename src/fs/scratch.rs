@@ -119,7 +119,7 @@ impl Scratch {
             directory: false,
             size: state.bytes.len() as u64,
             modified: state.modified,
-            created: state.created,
+            created: Some(state.created),
             mode: state.mode,
             uid: state.uid,
             gid: state.gid,

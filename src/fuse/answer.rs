@@ -2,14 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
 };
 
-use super::Outcome;
+use super::{Outcome, statx};
 use crate::fs::{Attributes, DirectoryEntry, Opened};
 use crate::secret_bytes::SecretBytes;
 
@@ -35,6 +35,16 @@ pub(super) fn entry(reply: ReplyEntry, outcome: Outcome<Attributes>) {
 pub(super) fn attributes(reply: ReplyAttr, outcome: Outcome<Attributes>) {
     match outcome {
         Ok(attributes) => reply.attr(&ttl(&attributes), &attr(&attributes)),
+        Err(errno) => reply.error(told(errno)),
+    }
+}
+
+pub(super) fn statx(reply: ReplyData, outcome: Outcome<Attributes>) {
+    match outcome {
+        Ok(attributes) => {
+            let (ttl, attr) = (ttl(&attributes), attr(&attributes));
+            reply.data(&statx::encode(ttl, &attr, attributes.created));
+        }
         Err(errno) => reply.error(told(errno)),
     }
 }
@@ -143,7 +153,8 @@ fn attr(attributes: &Attributes) -> FileAttr {
         atime: attributes.modified,
         mtime: attributes.modified,
         ctime: attributes.modified,
-        crtime: attributes.created,
+        // For macOS alone; Linux asks by STATX.
+        crtime: SystemTime::UNIX_EPOCH,
         kind: kind(attributes.directory),
         perm: attributes.mode,
         nlink: if attributes.directory { 2 } else { 1 },

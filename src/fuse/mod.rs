@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod statx;
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -143,6 +144,17 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
             "getattr",
             move |fs| async move { fs.getattr(ino.0, fh.map(|fh| fh.0), tid).await },
             move |outcome| answer::attributes(reply, outcome),
+        );
+    }
+
+    /// A STATX: the keeper dresses it so (`keeper::protocol`), since fuser does not know it. What
+    /// READLINK is answered goes to the kernel as it is, and there are no symbolic links.
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        let tid = request.pid();
+        self.answer(
+            "statx",
+            move |fs| async move { fs.getattr(ino.0, None, tid).await },
+            move |outcome| answer::statx(reply, outcome),
         );
     }
 

@@ -28,6 +28,7 @@ impl Opcode {
     pub(super) const FORGET: Self = Self(2);
     pub(super) const GETATTR: Self = Self(3);
     pub(super) const SETATTR: Self = Self(4);
+    const READLINK: Self = Self(5);
     pub(super) const SYMLINK: Self = Self(6);
     pub(super) const MKNOD: Self = Self(8);
     pub(super) const MKDIR: Self = Self(9);
@@ -55,6 +56,7 @@ impl Opcode {
     pub(super) const RENAME2: Self = Self(45);
     pub(super) const LSEEK: Self = Self(46);
     pub(super) const COPY_FILE_RANGE: Self = Self(47);
+    const STATX: Self = Self(52);
 
     /// Whether the kernel waits for no reply.
     pub(super) fn is_unanswered(self) -> bool {
@@ -155,6 +157,19 @@ pub(super) fn interrupted_by(message: &[u8]) -> Option<u64> {
 pub(super) fn found_by(reply: &[u8]) -> Option<u64> {
     let found = OutHeader::parse(reply)?.error == 0;
     u64_at(reply, OUT_HEADER).filter(|&nodeid| found && nodeid != 0)
+}
+
+/// Makes a request that fuser does not know one that it does, for the worker to recognise.
+///
+/// That is STATX, which Linux sends since 6.6 for a statx(2) that wants a birth time, and never
+/// again once it was answered ENOSYS, as fuser would. It becomes a READLINK, which the kernel has
+/// no reason to send (there are no symbolic links) and whose reply is whatever bytes the worker
+/// gives. A worker that knows nothing of this answers ENOSYS, too. Nothing is lost: behind the
+/// header the kernel always asks for all there is, and names no open file.
+pub(super) fn dress_for_fuser(message: &mut [u8]) {
+    if u32_at(message, 4) == Some(Opcode::STATX.0) {
+        message[4..8].copy_from_slice(&Opcode::READLINK.0.to_ne_bytes());
+    }
 }
 
 /// What an INIT reply settles between kernel and worker, comparable between workers.
@@ -263,6 +278,20 @@ mod tests {
         assert!(InHeader::parse(&whole).is_some());
         assert!(InHeader::parse(&whole[..whole.len() - 1]).is_none());
         assert!(InHeader::parse(&whole[..IN_HEADER - 1]).is_none());
+    }
+
+    #[test]
+    fn a_statx_goes_to_the_worker_as_what_fuser_knows() {
+        let sent = own_request(Opcode::STATX, 1, 9, &[7; 24]);
+        let mut passed_on = sent.clone();
+        dress_for_fuser(&mut passed_on);
+        let header = InHeader::parse(&passed_on).unwrap();
+        assert_eq!((header.opcode, header.nodeid), (Opcode::READLINK, 9));
+        assert_eq!(passed_on[8..], sent[8..]);
+        let mut other = own_request(Opcode::GETATTR, 1, 9, &[7; 16]);
+        let unchanged = other.clone();
+        dress_for_fuser(&mut other);
+        assert_eq!(other, unchanged);
     }
 
     #[test]

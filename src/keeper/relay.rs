@@ -211,6 +211,7 @@ impl Relay {
     }
 
     fn request(&self, message: &mut [u8]) {
+        protocol::dress_for_fuser(message);
         let Some(header) = InHeader::parse(message) else {
             tracing::error!(length = message.len(), "the kernel sent a cut request");
             return;

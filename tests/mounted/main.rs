@@ -5,6 +5,7 @@
 #![cfg(feature = "emulator")]
 
 mod azure_clients;
+mod birth_time;
 mod carried_over;
 mod certificates;
 mod command_line;

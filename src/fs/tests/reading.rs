@@ -165,7 +165,10 @@ async fn times_are_the_versions() {
     mount.vault.put("a", b"1");
     let entry = mount.lookup("a").await.unwrap();
     let at = |seconds| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    assert_eq!((entry.created, entry.modified), (at(1_000), at(2_000)));
+    assert_eq!(
+        (entry.created, entry.modified),
+        (Some(at(1_000)), at(2_000))
+    );
 }
 
 #[tokio::test(start_paused = true)]

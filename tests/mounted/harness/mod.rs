@@ -270,12 +270,17 @@ impl Mount {
 
     /// The process that talks to the vault.
     pub(crate) fn worker(&self) -> Pid {
-        let processes = processes_of(&self.mountpoint);
-        let worker = processes.into_iter().find(|process| {
+        *self.workers().first().expect("there is a worker")
+    }
+
+    /// The same, and who is about to take its place.
+    pub(crate) fn workers(&self) -> Vec<Pid> {
+        let mut processes = processes_of(&self.mountpoint);
+        processes.retain(|process| {
             let line = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
             line.unwrap_or_default().contains("@worker")
         });
-        Pid::from_raw(worker.expect("there is a worker"))
+        processes.into_iter().map(Pid::from_raw).collect()
     }
 
     /// Waits until the program in the foreground has ended.
