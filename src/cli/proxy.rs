@@ -1,5 +1,5 @@
-//! The proxy to the vault: the one that was named, or the environment's, read at launch because
-//! the worker has no environment.
+//! The proxy to the vault: the one that was named, or the environment's, read at launch: the
+//! worker keeps only what is in `config::environment`.
 
 #![forbid(unsafe_code)]
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clouds;
+pub mod environment;
 mod identity;
 mod storage;
 mod vault_url;

@@ -26,6 +26,7 @@ use super::readiness::{self, Heard, Readiness};
 use super::renewal::State;
 use super::signals::Interruptions;
 use crate::config::Config;
+use crate::config::environment::{Process, is_kept};
 use crate::log;
 use crate::sys::descriptors::{inherited, memory_file, moved_above, reserve_up_to};
 use crate::sys::process::{FIRST_DESCRIPTOR, Start};
@@ -128,6 +129,7 @@ fn log_destination(foreground: bool) -> log::Destination {
 
 fn start_keeper(config: Config) -> io::Result<(OwnedFd, Child)> {
     let _reserved = reserve_up_to(LAST_DESCRIPTOR)?;
+    let kind = config.identity.kind;
     let (source, mountpoint) = (config.source.clone(), config.mountpoint.clone());
     let assignment = serde_json::to_vec(&Assignment::Mount(Box::new(config)))?;
     let assignment = memory_file("assignment", &assignment)?;
@@ -141,6 +143,7 @@ fn start_keeper(config: Config) -> io::Result<(OwnedFd, Child)> {
             mountpoint.as_os_str(),
         ],
         descriptors: &[assignment.as_fd(), tell.as_fd()],
+        environment: &|name| is_kept(name, Process::Keeper, kind),
         identity: None,
         own_session: true,
         dependent: false,

@@ -112,6 +112,7 @@ impl Supervisor<'_> {
             program,
             arguments: &[OsStr::new("keyvaultfs"), OsStr::new(ARGUMENT)],
             descriptors: &[state.as_fd()],
+            environment: &|_| true,
             identity: None,
             own_session: false,
             dependent: true,

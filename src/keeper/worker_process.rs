@@ -21,6 +21,7 @@ use super::events::{Event, Events};
 use super::line::Line;
 use super::questions;
 use super::relay::Relay;
+use crate::config::environment::{Process, is_kept};
 use crate::link::{Handover, News, ToWorker};
 use crate::sys::descriptors::{inherited, memory_file};
 use crate::sys::process::{Identity, Start};
@@ -115,8 +116,7 @@ impl Workers {
         events: &Events,
     ) -> io::Result<Worker> {
         let generation = handover.generation;
-        let foreground = handover.foreground;
-        let handover = memory_file("handover", &serde_json::to_vec(handover)?)?;
+        let record = memory_file("handover", &serde_json::to_vec(handover)?)?;
         let mut child = Start {
             program,
             arguments: &[
@@ -128,12 +128,13 @@ impl Workers {
             descriptors: &[
                 sockets.their_messages.as_fd(),
                 sockets.their_questions.as_fd(),
-                handover.as_fd(),
+                record.as_fd(),
             ],
+            environment: &|name| is_kept(name, Process::Worker, handover.config.identity.kind),
             identity: self.identity,
             own_session: false,
             dependent: true,
-            shares_stderr: foreground,
+            shares_stderr: handover.foreground,
         }
         .spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());

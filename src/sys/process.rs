@@ -1,7 +1,7 @@
 //! Processes: starting keepers and workers, and closing them to the eyes of others.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -36,6 +36,8 @@ pub struct Start<'a> {
     /// What it finds on its descriptors 3, 4 and so on. Their own numbers must lie above those
     /// (see [`super::descriptors::reserve_up_to`]). It inherits no others but 0, 1 and 2.
     pub descriptors: &'a [BorrowedFd<'a>],
+    /// Which of this process's environment variables it gets.
+    pub environment: &'a dyn Fn(&str) -> bool,
     /// Whom it runs as, with no supplementary groups; as this process does if `None`.
     pub identity: Option<Identity>,
     /// In a session of its own, away from the terminal, or only in a process group of its own,
@@ -75,6 +77,9 @@ impl Start<'_> {
         if let Some((name, rest)) = self.arguments.split_first() {
             command.arg0(name).args(rest);
         }
+        // None whose name is no UTF-8 is one that anybody asked for.
+        let kept = |(name, _): &(OsString, OsString)| name.to_str().is_some_and(self.environment);
+        command.env_clear().envs(std::env::vars_os().filter(kept));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         if !self.shares_stderr {
             command.stderr(Stdio::null());

@@ -3,7 +3,7 @@
 use keyvaultfs::emulator::{Fault, Identity, Operation, Options, Service};
 use nix::errno::Errno;
 
-use crate::harness::{Mount, Setup, errno, wait_until};
+use crate::harness::{Mount, Setup, errno, processes_of, wait_until};
 
 fn token_services(mount: &Mount) -> Vec<(Service, String)> {
     let log = mount.emulator.log().into_iter();
@@ -153,4 +153,35 @@ fn an_identity_endpoint_that_is_not_there_delays_no_mount() {
         .expect("it can be resumed");
     // The failure is repeated to others for a second, lest they storm the endpoint.
     wait_until("there is a token", || mount.sh("cat $M/a").code == Some(0));
+}
+
+#[test]
+fn in_the_background_nothing_is_kept_of_the_environment_but_what_tokens_need() {
+    let mut mount = Setup::new().identity(["--identity=app-service"]).prepare();
+    mount.emulator.set_secret("a", "1");
+    let endpoints = mount.emulator.endpoints().clone();
+    mount.set_environment("IDENTITY_ENDPOINT", &endpoints.app_service);
+    mount.set_environment("IDENTITY_HEADER", &endpoints.credentials.header);
+    // Another program's, another identity's, and the service manager's word for the keeper alone.
+    mount.set_environment("DATABASE_PASSWORD", "canary");
+    mount.set_environment("AZURE_CLIENT_SECRET", "canary");
+    mount.set_environment("WATCHDOG_PID", "1");
+    let arguments = mount.mount_arguments();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    mount.program(&arguments).ok();
+    assert_eq!(mount.sh("cat $M/a").ok(), "1");
+    let environment = |process| {
+        let environment = std::fs::read(format!("/proc/{process}/environ"));
+        String::from_utf8_lossy(&environment.expect("it can be read")).into_owned()
+    };
+    let processes = processes_of(&mount.mountpoint);
+    assert_eq!(processes.len(), 2, "a keeper and a worker");
+    for process in processes {
+        let environment = environment(process);
+        assert!(environment.contains("IDENTITY_HEADER="), "{environment}");
+        assert!(!environment.contains("canary"), "{environment}");
+        let is_worker = process == mount.worker().as_raw();
+        assert_ne!(environment.contains("WATCHDOG_PID="), is_worker);
+    }
+    mount.sh("umount $M").ok();
 }

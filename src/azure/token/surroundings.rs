@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::IdentityKind;
+use crate::config::environment::{self, Process};
+
 /// Where identity services leave what they leave.
 #[derive(Debug)]
 pub struct Surroundings {
@@ -44,6 +47,10 @@ impl Surroundings {
 
     /// A variable; an empty one counts as none, as in Microsoft's SDKs.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
+        debug_assert!(
+            environment::is_kept(name, Process::Worker, IdentityKind::Auto),
+            "{name} does not reach a worker"
+        );
         let value = match &self.variables {
             Some(variables) => variables.get(name).cloned(),
             None => std::env::var(name).ok(),
@@ -77,9 +84,10 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_none() {
-        let around = Surroundings::given([("A", ""), ("B", "b")], Path::new("/"));
-        assert_eq!(around.variable("A"), None);
-        assert_eq!(around.variable("B").as_deref(), Some("b"));
+        let variables = [("MSI_ENDPOINT", ""), ("MSI_SECRET", "b")];
+        let around = Surroundings::given(variables, Path::new("/"));
+        assert_eq!(around.variable("MSI_ENDPOINT"), None);
+        assert_eq!(around.variable("MSI_SECRET").as_deref(), Some("b"));
         assert_eq!(around.variable("PATH"), None);
     }
 

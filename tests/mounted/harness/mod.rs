@@ -226,7 +226,7 @@ impl Mount {
         self.vault = vault.to_owned();
     }
 
-    /// Puts a variable into the program's environment, before the start.
+    /// Puts a variable into the environment of programs, before the start.
     pub(crate) fn set_environment(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
@@ -242,9 +242,6 @@ impl Mount {
             .stdout(Stdio::null())
             .stderr(log)
             .process_group(0);
-        for (name, value) in &self.environment {
-            command.env(name, value);
-        }
         let mut daemon = command.spawn().expect("the program can be run");
         let started = Instant::now();
         while !is_mounted(&self.mountpoint) {
@@ -353,6 +350,9 @@ impl Mount {
         command.arg(program.as_ref());
         for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
             command.env_remove(proxy);
+        }
+        for (name, value) in &self.environment {
+            command.env(name, value);
         }
         command
     }
