@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, endpoint: &Url) -> Finding {
         return Finding::warned(
             check,
             "you are not root and got a token: so can every user of this machine",
-            rules(address, "YOUR-USER"),
+            rules(address, &own_name()),
         );
     }
     let worker = worker_user(config);
@@ -82,6 +82,13 @@ fn address(endpoint: &Url) -> Option<SocketAddr> {
     let host = endpoint.host_str()?.trim_matches(['[', ']']);
     let port = endpoint.port_or_known_default()?;
     (host, port).to_socket_addrs().ok()?.next()
+}
+
+/// Who runs this, and would run the worker; iptables takes a number as well.
+fn own_name() -> String {
+    let uid = geteuid();
+    let user = User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 fn worker_user(config: &Config) -> Option<User> {
@@ -143,6 +150,12 @@ mod tests {
         drop(listener);
         assert_eq!(exec_connect(&address), ExitCode::FAILURE);
         assert_eq!(exec_connect("nonsense"), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn one_is_called_what_id_says() {
+        let said = Command::new("id").arg("-un").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), own_name());
     }
 
     #[test]
