@@ -137,19 +137,7 @@ impl IdentityEndpoint {
     }
 }
 
-impl From<IdentityEndpoint> for String {
-    fn from(endpoint: IdentityEndpoint) -> Self {
-        endpoint.0.into()
-    }
-}
-
-impl TryFrom<String> for IdentityEndpoint {
-    type Error = InvalidConfig;
-
-    fn try_from(text: String) -> Result<Self, InvalidConfig> {
-        Self::parse(&text)
-    }
-}
+serde_as_text!(IdentityEndpoint, |endpoint| endpoint.0.into());
 
 fn is_local(address: IpAddr) -> bool {
     match address {

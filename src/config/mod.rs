@@ -5,6 +5,26 @@
 
 #![forbid(unsafe_code)]
 
+/// What `#[serde(try_from = "String", into = "String")]` asks of a type with a `parse` of its own:
+/// it travels as the text that it is parsed from.
+macro_rules! serde_as_text {
+    ($type:ty, |$value:ident| $text:expr) => {
+        impl From<$type> for String {
+            fn from($value: $type) -> Self {
+                $text
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidConfig;
+
+            fn try_from(text: String) -> Result<Self, InvalidConfig> {
+                Self::parse(&text)
+            }
+        }
+    };
+}
+
 mod clouds;
 pub mod environment;
 mod identity;

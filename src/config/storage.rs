@@ -100,19 +100,7 @@ impl StorageAccount {
     }
 }
 
-impl From<StorageAccount> for String {
-    fn from(account: StorageAccount) -> Self {
-        account.id()
-    }
-}
-
-impl TryFrom<String> for StorageAccount {
-    type Error = InvalidConfig;
-
-    fn try_from(text: String) -> Result<Self, InvalidConfig> {
-        Self::parse(&text)
-    }
-}
+serde_as_text!(StorageAccount, |account| account.id());
 
 #[cfg(test)]
 mod tests {

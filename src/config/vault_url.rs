@@ -91,19 +91,7 @@ impl fmt::Display for VaultUrl {
     }
 }
 
-impl From<VaultUrl> for String {
-    fn from(vault: VaultUrl) -> Self {
-        vault.to_string()
-    }
-}
-
-impl TryFrom<String> for VaultUrl {
-    type Error = InvalidConfig;
-
-    fn try_from(text: String) -> Result<Self, InvalidConfig> {
-        Self::parse(&text)
-    }
-}
+serde_as_text!(VaultUrl, |vault| vault.to_string());
 
 #[cfg(test)]
 mod tests {

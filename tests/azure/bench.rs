@@ -1,15 +1,13 @@
 //! An emulator and a client of it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use keyvaultfs::azure::KeyVault;
-use keyvaultfs::config::{
-    Config, Freshness, IdentityConfig, IdentityEndpoint, IdentityKind, LogConfig, LogFormat,
-    LogLevel, Ownership, VaultUrl,
-};
+use keyvaultfs::cli;
+use keyvaultfs::config::Config;
 use keyvaultfs::emulator::{Emulator, Endpoints, Operation, Options};
 use keyvaultfs::secret_bytes::SecretBytes;
 use keyvaultfs::secrets::{
@@ -142,44 +140,22 @@ pub(crate) fn new_secret(value: &[u8]) -> NewSecret {
     }
 }
 
-/// A mount of the emulator's vault with tokens from its IMDS.
+/// A mount of the emulator's vault with tokens from its IMDS, as the command line makes it.
 pub(crate) fn config(emulator: &Emulator) -> Config {
     let endpoints = emulator.endpoints();
+    let words = [
+        "keyvaultfs".to_owned(),
+        "--identity=imds".to_owned(),
+        format!("--identity-endpoint={}", endpoints.imds),
+        format!("--resource={}", endpoints.resource),
+        format!("--ca-cert={}", endpoints.ca_cert.display()),
+        endpoints.vault.clone(),
+        "/".to_owned(),
+    ];
+    let config = cli::config(&words.map(OsString::from)).unwrap();
+    // Not the one of whoever runs the tests.
     Config {
-        source: endpoints.vault.clone(),
-        vault: VaultUrl::parse(&endpoints.vault).unwrap(),
-        mountpoint: PathBuf::from("/secrets"),
-        identity: IdentityConfig {
-            kind: IdentityKind::Imds,
-            endpoint: Some(IdentityEndpoint::parse(&endpoints.imds).unwrap()),
-            selector: None,
-            tenant: None,
-            client_secret_file: None,
-        },
-        resource: endpoints.resource.clone(),
-        api_version: "7.6".to_owned(),
-        ca_certificates: vec![std::fs::read_to_string(&endpoints.ca_cert).unwrap()],
-        timeout: Duration::from_secs(10),
-        keep_alive: Duration::from_secs(5),
-        freshness: Freshness::default(),
         proxy: None,
-        ownership: Ownership {
-            uid: 0,
-            gid: 0,
-            file_mode: 0o600,
-            dir_mode: 0o300,
-        },
-        allow_other: false,
-        read_only: false,
-        set_check: true,
-        trim_newline: false,
-        storage: None,
-        on_set: keyvaultfs::config::OnSet::default(),
-        user: None,
-        security_contexts: Vec::new(),
-        log: LogConfig {
-            level: LogLevel::Info,
-            format: LogFormat::Text,
-        },
+        ..config
     }
 }

@@ -7,8 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,10 +19,8 @@ use fuser::{
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyWrite, Request, Session, SessionACL, WriteFlags,
 };
-use keyvaultfs::config::{
-    Config, Freshness, IdentityConfig, IdentityKind, LogConfig, LogFormat, LogLevel, Ownership,
-    VaultUrl,
-};
+use keyvaultfs::cli;
+use keyvaultfs::config::Config;
 use keyvaultfs::keeper;
 use keyvaultfs::link::{self, Link, News, NoteKey};
 use keyvaultfs::log;
@@ -44,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn mount(directory: &str, timeout: &str, foreground: bool) -> ExitCode {
-    let config = config(directory.into(), timeout.parse().expect("milliseconds"));
+    let config = config(directory, timeout);
     if foreground {
         log::start(config.log, log::Destination::Stderr);
     }
@@ -57,44 +54,25 @@ fn mount(directory: &str, timeout: &str, foreground: bool) -> ExitCode {
     }
 }
 
-fn config(mountpoint: PathBuf, timeout: u64) -> Config {
-    Config {
-        source: "fixture".into(),
-        vault: VaultUrl::parse("fixture").expect("a vault's name"),
-        mountpoint,
-        identity: IdentityConfig {
-            kind: IdentityKind::Imds,
-            endpoint: None,
-            selector: None,
-            tenant: None,
-            client_secret_file: None,
-        },
-        resource: "https://vault.azure.net".into(),
-        api_version: "7.6".into(),
-        ca_certificates: Vec::new(),
-        timeout: Duration::from_millis(timeout),
-        keep_alive: Duration::from_secs(5),
-        freshness: Freshness::default(),
-        proxy: None,
-        ownership: Ownership {
-            uid: 0,
-            gid: 0,
-            file_mode: 0o666,
-            dir_mode: 0o333,
-        },
-        allow_other: nix::unistd::geteuid().is_root(),
-        read_only: false,
-        set_check: true,
-        trim_newline: false,
-        storage: None,
-        on_set: keyvaultfs::config::OnSet::default(),
-        user: None,
-        security_contexts: Vec::new(),
-        log: LogConfig {
-            level: LogLevel::Debug,
-            format: LogFormat::Text,
-        },
+/// As the command line makes it, which needs a vault's name.
+fn config(directory: &str, timeout: &str) -> Config {
+    let mut words = vec![
+        "keyvaultfs".into(),
+        "--identity=imds".into(),
+        format!("--timeout={timeout}ms"),
+        "--uid=0".into(),
+        "--gid=0".into(),
+        "--file-mode=0666".into(),
+        "--dir-mode=0333".into(),
+        "--log-level=debug".into(),
+        "fixture".into(),
+        directory.to_owned(),
+    ];
+    if nix::unistd::geteuid().is_root() {
+        words.push("--allow-other".into());
     }
+    let words: Vec<_> = words.into_iter().map(OsString::from).collect();
+    cli::config(&words).expect("the arguments of a mount")
 }
 
 fn work() -> ExitCode {
