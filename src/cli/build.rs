@@ -18,7 +18,7 @@ use super::storage::storage;
 use crate::azure::check_identity;
 use crate::config::{
     Config, Freshness, IdentityConfig, IdentityEndpoint, IdentityKind, IdentitySelector, LogConfig,
-    OnSet, VaultUrl,
+    OnSet, VaultUrl, is_guid,
 };
 use crate::keeper::MountError;
 use crate::secrets::TAGS_MAX;
@@ -213,26 +213,13 @@ fn client_secret_file(
 }
 
 fn selector(connection: &ConnectionArguments) -> Result<Option<IdentitySelector>, Error> {
-    type Selector = fn(String) -> IdentitySelector;
-    let options: [(&str, &Option<String>, Selector); 3] = [
-        (
-            "--client-id",
-            &connection.client_id,
-            IdentitySelector::ClientId,
-        ),
-        (
-            "--object-id",
-            &connection.object_id,
-            IdentitySelector::ObjectId,
-        ),
-        (
-            "--identity-resource-id",
-            &connection.identity_resource_id,
-            IdentitySelector::ResourceId,
-        ),
+    let options = [
+        ("--client-id", &connection.client_id),
+        ("--object-id", &connection.object_id),
+        ("--identity-resource-id", &connection.identity_resource_id),
     ];
     let mut named = Vec::new();
-    for (option, id, selector) in options {
+    for (option, id) in options {
         let Some(id) = id else {
             continue;
         };
@@ -240,13 +227,30 @@ fn selector(connection: &ConnectionArguments) -> Result<Option<IdentitySelector>
             let problem = "is empty; give the identity's id or leave the option out";
             return Err(Error::Value { option, problem });
         }
-        named.push((option, selector(id.clone())));
+        named.push((option, id.clone()));
     }
     if named.len() > 1 {
         let options: Vec<_> = named.iter().map(|(option, _)| *option).collect();
         return Err(Error::TwoIdentities(options.join(" and ")));
     }
-    Ok(named.pop().map(|(_, selector)| selector))
+    let guid = |option, id: String, property| match is_guid(&id) {
+        true => Ok(id),
+        false => Err(Error::IdentityId {
+            option,
+            id,
+            property,
+        }),
+    };
+    named
+        .pop()
+        .map(|(option, id)| {
+            Ok(match option {
+                "--client-id" => IdentitySelector::ClientId(guid(option, id, "clientId")?),
+                "--object-id" => IdentitySelector::ObjectId(guid(option, id, "principalId")?),
+                _ => IdentitySelector::ResourceId(id),
+            })
+        })
+        .transpose()
 }
 
 /// The audience, exactly as given: one with a slash at its end is another one to Azure.
@@ -285,6 +289,8 @@ mod tests {
 
     use super::*;
     use crate::cli::arguments::MountArguments;
+
+    const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 
     fn built_in(surroundings: &Surroundings, line: &str) -> Result<Config, Error> {
         let words = ["keyvaultfs", "myvault", "/"]
@@ -341,11 +347,11 @@ mod tests {
 
     #[test]
     fn at_most_one_identity_is_named() {
-        let identity = |line| built(line).unwrap().identity.selector;
+        let identity = |line: &str| built(line).unwrap().identity.selector;
         assert_eq!(identity(""), None);
         assert_eq!(
-            identity("--object-id o"),
-            Some(IdentitySelector::ObjectId("o".to_owned()))
+            identity(&format!("--object-id {ID}")),
+            Some(IdentitySelector::ObjectId(ID.to_owned()))
         );
         assert_eq!(
             refused("--client-id c --identity-resource-id /r"),
@@ -356,9 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_or_object_id_is_a_guid() {
+        for option in ["--client-id", "--object-id"] {
+            let upper = ID.to_ascii_uppercase();
+            assert!(built(&format!("{option} {upper}")).is_ok());
+            for bad in [&ID[1..], &format!("{ID}0"), &ID.replace('-', "0"), "myid"] {
+                let text = refused(&format!("{option} {bad}"));
+                assert!(text.starts_with(&format!("{option} \"{bad}\"")), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn the_later_of_two_values_counts() {
-        let identity = built("--client-id a --client-id b").unwrap().identity;
-        let expected = IdentitySelector::ClientId("b".to_owned());
+        let line = format!("--client-id a --client-id {ID}");
+        let identity = built(&line).unwrap().identity;
+        let expected = IdentitySelector::ClientId(ID.to_owned());
         assert_eq!(identity.selector, Some(expected));
         assert!(built("--read-only --read-only").unwrap().read_only);
     }

@@ -37,6 +37,16 @@ pub(super) enum Error {
     /// More than one identity.
     #[error("{0} both say which identity is meant; give one of them")]
     TwoIdentities(String),
+    /// An identity's id that can be none.
+    #[error(
+        "{option} {id:?} is not 32 hexadecimal digits in five groups; \
+         az identity show -g GROUP -n NAME --query {property} prints it"
+    )]
+    IdentityId {
+        option: &'static str,
+        id: String,
+        property: &'static str,
+    },
     /// An identity endpoint.
     #[error("{origin}: {source}")]
     IdentityEndpoint {
@@ -97,6 +107,7 @@ impl Error {
             | Self::Namespace { .. } => ExitCode::Usage,
             Self::Vault(_) => ExitCode::Vault,
             Self::TwoIdentities(_)
+            | Self::IdentityId { .. }
             | Self::IdentityEndpoint { .. }
             | Self::Setup(SetupError::Identity(_)) => ExitCode::Identity,
             Self::UnknownCloud(_) => ExitCode::Resource,

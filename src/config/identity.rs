@@ -99,6 +99,16 @@ pub enum IdentitySelector {
     ResourceId(String),
 }
 
+/// Whether `id` is written as client, object and tenant ids are: 32 hexadecimal digits in groups of
+/// 8, 4, 4, 4 and 12.
+pub fn is_guid(id: &str) -> bool {
+    let lengths = id.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12])
+        && id
+            .bytes()
+            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
 /// Where an identity service answers: `https`, or `http` on this machine alone (a loopback or
 /// link-local address, or `localhost`), since tokens come back over it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

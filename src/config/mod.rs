@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use clouds::Cloud;
-pub use identity::{IdentityConfig, IdentityEndpoint, IdentityKind, IdentitySelector};
+pub use identity::{IdentityConfig, IdentityEndpoint, IdentityKind, IdentitySelector, is_guid};
 pub use storage::{StorageAccount, StorageConfig};
 pub use vault_url::VaultUrl;
 

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::config::IdentitySelector;
+use crate::config::{IdentitySelector, is_guid};
 use crate::secret_bytes::SecretBytes;
 
 /// The longest that a token is taken to live; the longest-lived of Azure's live 28 hours. What says
@@ -154,11 +154,6 @@ pub(in crate::azure) fn claims(token: &SecretBytes) -> Claims {
         resource_id: resource_id.filter(|id| is_resource_id(id)),
         tenant_id: tenant_id.filter(|id| is_guid(id)),
     }
-}
-
-fn is_guid(id: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    id.len() == 36 && id.bytes().all(plain)
 }
 
 /// Whether `id` looks like an Azure resource id; what a shell would stumble over does not.
