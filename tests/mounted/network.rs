@@ -2,7 +2,7 @@
 //! and names that nobody resolves.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -39,16 +39,16 @@ fn stand_in_for_az(mount: &mut Mount) {
     let program = mount.scratch.join("az");
     let script = "#!/bin/sh\n\
         [ \"$1 $2 $3 $4 $5\" = 'account get-access-token --output json --resource' ] || exit 2\n\
-        token=$(curl -sS -H Metadata:true \"$TOKENS?api-version=2018-02-01&resource=$6\" |\n\
+        token=$(curl -sS -H Metadata:true \"TOKENS?api-version=2018-02-01&resource=$6\" |\n\
             sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')\n\
         printf '{\"accessToken\": \"%s\", \"expires_on\": %s}' \"$token\" $(($(date +%s) + 3600))\n";
+    // In the script, since the mount keeps no such variable.
+    let script = script.replace("TOKENS", &mount.emulator.endpoints().imds);
     std::fs::write(&program, script).expect("a file can be written");
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&program, executable).expect("permissions can be changed");
     let path = std::env::var("PATH").unwrap_or_default();
     mount.set_environment("PATH", &format!("{}:{path}", mount.scratch.display()));
-    let tokens = mount.emulator.endpoints().imds.clone();
-    mount.set_environment("TOKENS", &tokens);
 }
 
 /// Who handed out tokens.
@@ -103,8 +103,10 @@ fn auto_says_what_is_missing_where_nothing_answers() {
             let mut mount = Setup::new().identity([]).prepare();
             // A path with what the test needs and no az.
             let path = mount.scratch.clone();
-            let setpriv = Path::new("/usr/bin/setpriv");
-            std::os::unix::fs::symlink(setpriv, path.join("setpriv")).expect("it can be linked");
+            for program in ["setpriv", "timeout", "bash", "stat"] {
+                let own = path.join(program);
+                symlink(Path::new("/usr/bin").join(program), own).expect("it can be linked");
+            }
             mount.set_environment("PATH", &path.display().to_string());
             mount.emulator.set_secret("a", "1");
             mount.start();
