@@ -9,7 +9,9 @@ use keyvaultfs::emulator::{Fault, Operation};
 use crate::harness::{Mount, Setup, wait_until};
 
 const READERS: usize = 100;
-const DELAY: Duration = Duration::from_millis(50);
+/// Far above what a hundred threads take to run on a machine that is busy with other things, and
+/// below the second that a LOOKUP waits. One after the other would take 50 s.
+const DELAY: Duration = Duration::from_millis(500);
 
 /// Reads all the paths at the same moment. Returns how long the whole took.
 fn read_at_once(paths: &[PathBuf]) -> Duration {
@@ -41,10 +43,15 @@ fn a_hundred_names_are_read_within_three_delays() {
         mount.emulator.set_secret(name, "1");
     }
     let paths: Vec<PathBuf> = names.iter().map(|name| mount.path(name)).collect();
+    // A hundred connections are made, which keeps a processor busy for longer than the delay.
+    read_at_once(&paths);
     mount.emulator.add_fault(Fault::delay(DELAY));
     // The machine may be busy with something else once; not three times.
-    let quickest = (0..3).map(|_| read_at_once(&paths)).min();
-    assert!(quickest < Some(DELAY * 3), "{quickest:?}");
+    let mut took = Vec::new();
+    while took.last().is_none_or(|took| *took >= DELAY * 3) {
+        assert!(took.len() < 3, "{took:?}");
+        took.push(read_at_once(&paths));
+    }
 }
 
 #[test]

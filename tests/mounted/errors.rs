@@ -1,11 +1,12 @@
 //! The table of errors: what happened, by script, and the errno that a reader gets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyvaultfs::emulator::{Certificate, Effect, Fault, Operation, RetryAfter, Service};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Mount, Setup, errno};
+use crate::harness::{Mount, Setup, errno, wait_until};
 
 /// A mount whose operations end soon.
 fn hasty() -> Mount {
@@ -190,4 +191,30 @@ fn the_log_explains_a_failure_and_holds_no_secret() {
         !log.contains("canary-value") && !log.contains("eyJ0"),
         "{log}"
     );
+}
+
+#[test]
+fn a_killed_worker_lengthens_nobodys_wait_for_a_vault_that_hangs_nor_shortens_it() {
+    let mount = Setup::new().argument("--timeout=3s").alone().mount();
+    mount.emulator.set_secret("a", "1");
+    mount.emulator.add_fault(Fault::hang());
+    let read = || {
+        let started = Instant::now();
+        let outcome = errno(std::fs::read(mount.path("a")));
+        (outcome, started.elapsed())
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(read);
+        wait_until("it is asked for", || mount.count(Operation::Get) > 0);
+        // A LOOKUP waits for a second; it is the OPEN behind it that has no worker now.
+        std::thread::sleep(Duration::from_millis(1_300));
+        kill(mount.worker(), Signal::SIGKILL).expect("there is a worker");
+        let second = scope.spawn(read);
+        for reader in [first, second] {
+            let (outcome, took) = reader.join().expect("no reader panics");
+            assert_eq!(outcome, Err(Errno::ETIMEDOUT));
+            let took = took.as_millis();
+            assert!((2_900..4_200).contains(&took), "{took} ms");
+        }
+    });
 }
