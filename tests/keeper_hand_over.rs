@@ -102,6 +102,23 @@ fn the_keeper_becomes_the_new_program_too() {
 }
 
 #[test]
+fn being_told_to_end_just_before_the_keeper_is_replaced_is_not_forgotten() {
+    for _ in 0..5 {
+        let mount = Mount::new();
+        let first = mount.worker();
+        kill(mount.keeper(), Signal::SIGHUP).unwrap();
+        // The new program is being tried out now; the next thing is to execute it.
+        wait_for("the end of the first worker", || {
+            let workers = mount.processes().1;
+            workers.len() == 1 && workers != [first]
+        });
+        kill(mount.keeper(), Signal::SIGTERM).unwrap();
+        mount.assert_ends();
+        assert!(!mount.is_mounted());
+    }
+}
+
+#[test]
 fn requests_in_flight_outlive_the_old_keeper() {
     let mount = Mount::from_copy();
     kill(mount.keeper(), Signal::SIGHUP).unwrap();

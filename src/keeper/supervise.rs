@@ -158,7 +158,10 @@ impl Supervisor<'_> {
         }
         self.retire();
         self.give_out_waiting();
-        self.renew();
+        // What it has been told already would be lost with this program.
+        if self.end.is_none() {
+            self.renew();
+        }
         self.readiness.feed_watchdog();
     }
 
