@@ -80,7 +80,7 @@ pub(super) fn config(
         connection.arm_endpoint.as_deref(),
         &resource,
     )?;
-    let config = Config {
+    let mut config = Config {
         source: source.to_owned(),
         mountpoint,
         identity: identity(connection, surroundings)?,
@@ -102,6 +102,7 @@ pub(super) fn config(
         on_set: on_set(files)?,
         storage,
         user: worker_user(process.user.as_deref(), surroundings.uid)?,
+        group: None,
         security_contexts,
         log: LogConfig {
             level: process.log_level,
@@ -109,7 +110,7 @@ pub(super) fn config(
         },
         vault,
     };
-    check_identity(&config)?;
+    config.group = check_identity(&config)?.map(str::to_owned);
     Ok(config)
 }
 

@@ -89,6 +89,9 @@ pub struct Config {
     pub storage: Option<StorageConfig>,
     /// Whom the worker runs as, when the mount was made by root.
     pub user: Option<String>,
+    /// The one other group that such a worker is in, if the machine has it: that of the files which
+    /// its identity service wants read.
+    pub group: Option<String>,
     /// SELinux mount options (`context="…"` and its kin) for mount(2)'s data, values in quotes.
     pub security_contexts: Vec<String>,
     /// What is logged, and how.

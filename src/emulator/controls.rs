@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::azure_arc::Agent;
 use super::certificates::CertificateFormat;
 use super::credentials::Credentials;
 use super::faults::Fault;
@@ -128,6 +129,11 @@ impl Controls {
     /// Where the emulator listens.
     pub fn endpoints(&self) -> &Endpoints {
         &self.shared.endpoints
+    }
+
+    /// Puts Azure Arc's keys below this root, such as `/`, in place of the emulator's own.
+    pub fn set_arc_root(&self, root: &Path) {
+        self.with(|state| state.arc = Agent::new(root));
     }
 
     /// Gives a secret a new version with this value, whatever the policy. Returns the version.

@@ -181,7 +181,9 @@ fn identity(config: &Config) -> Result<Option<Identity>, MountError> {
             named(first).or_else(|_| named(second))
         }
     };
-    found
-        .map(Some)
-        .map_err(|error| MountError::NoSuchUser(error.to_string()))
+    let identity = found.map_err(|error| MountError::NoSuchUser(error.to_string()))?;
+    Ok(Some(match &config.group {
+        Some(group) => identity.in_group(group),
+        None => identity,
+    }))
 }

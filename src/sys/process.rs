@@ -12,7 +12,9 @@ use std::process::{Child, Command, Stdio};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{Gid, Pid, Uid, User, execv, getpid, getppid, setsid};
+use nix::unistd::{
+    Gid, Group, Pid, Uid, User, execv, getpid, getppid, setgid, setgroups, setsid, setuid,
+};
 
 /// The signal that interrupts a thread.
 const INTERRUPTION: Signal = Signal::SIGUSR2;
@@ -25,6 +27,8 @@ pub const FIRST_DESCRIPTOR: i32 = 3;
 pub struct Identity {
     uid: Uid,
     gid: Gid,
+    /// The one supplementary group.
+    other: Option<Gid>,
 }
 
 /// How a program is to be started.
@@ -38,7 +42,7 @@ pub struct Start<'a> {
     pub descriptors: &'a [BorrowedFd<'a>],
     /// Which of this process's environment variables it gets.
     pub environment: &'a dyn Fn(&str) -> bool,
-    /// Whom it runs as, with no supplementary groups; as this process does if `None`.
+    /// Whom it runs as, in no groups but those; as this process does if `None`.
     pub identity: Option<Identity>,
     /// In a session of its own, away from the terminal, or only in a process group of its own,
     /// which the terminal's Ctrl-C does not reach.
@@ -56,12 +60,22 @@ impl Identity {
             Some(user) => Ok(Self {
                 uid: user.uid,
                 gid: user.gid,
+                other: None,
             }),
             None => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("there is no user {name:?}"),
             )),
         }
+    }
+
+    /// The same in this group too, if there is such a group and it is not root's.
+    #[must_use]
+    pub fn in_group(self, name: &str) -> Self {
+        // One that cannot be looked up is as good as none.
+        let group = Group::from_name(name).ok().flatten();
+        let other = group.map(|group| group.gid).filter(|gid| gid.as_raw() != 0);
+        Self { other, ..self }
     }
 }
 
@@ -84,12 +98,7 @@ impl Start<'_> {
         if !self.shares_stderr {
             command.stderr(Stdio::null());
         }
-        if let Some(identity) = self.identity {
-            // As root, `uid` clears the supplementary groups, and setuid(2) all capabilities.
-            command
-                .gid(identity.gid.as_raw())
-                .uid(identity.uid.as_raw());
-        }
+        let identity = self.identity;
         let own_session = self.own_session;
         if !own_session {
             command.process_group(0);
@@ -107,6 +116,12 @@ impl Start<'_> {
                     if libc::dup2(source, target) == -1 {
                         return Err(io::Error::last_os_error());
                     }
+                }
+                if let Some(identity) = identity {
+                    setgroups(identity.other.as_slice())?;
+                    setgid(identity.gid)?;
+                    // The last: it takes all capabilities.
+                    setuid(identity.uid)?;
                 }
                 // What a shell or a service manager leaked to us ends here. A kernel without
                 // the call (before 5.11) lets it pass.

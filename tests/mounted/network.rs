@@ -1,5 +1,5 @@
-//! What only a machine with a network of its own shows: `auto` where there is no metadata service,
-//! and names that nobody resolves.
+//! What only a machine of its own shows: `auto` where there is no metadata service, the keys of
+//! Azure Arc's agent, and names that nobody resolves.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use keyvaultfs::emulator::{Operation, Service};
 use nix::errno::Errno;
 
-use crate::harness::{Mount, Setup, errno, on_a_machine_of_its_own};
+use crate::harness::{Mount, Setup, errno, on_a_machine_of_its_own, processes_of};
 
 /// Listens where the VM extension does, and passes on what it hears.
 fn stand_in_for_the_vm_extension(mount: &Mount) {
@@ -116,6 +116,75 @@ fn auto_says_what_is_missing_where_nothing_answers() {
             );
             let log = mount.log_text();
             assert!(log.contains("is this an Azure VM"), "{log}");
+        },
+    );
+}
+
+/// A machine with Azure Arc's agent, whose keys this group alone may read. Mounted by root.
+fn machine_of_arc(group: &str) -> Mount {
+    let mut mount = Setup::new().identity([]).prepare();
+    let groups = std::fs::read_to_string("/etc/group").expect("it can be read");
+    let groups: Vec<&str> = groups
+        .lines()
+        .filter(|line| !line.starts_with("himds:"))
+        .collect();
+    let groups = format!("{}\n{group}:x:{GROUP_ID}:\n", groups.join("\n"));
+    replace_file(&mount.scratch, Path::new("/etc/group"), &groups);
+    let keys = mount.sh(&format!(
+        "mount -t tmpfs none /var/opt && mkdir -p /var/opt/azcmagent/tokens && \
+         chgrp {GROUP_ID} /var/opt/azcmagent/tokens && chmod 2750 /var/opt/azcmagent/tokens"
+    ));
+    keys.ok();
+    mount.emulator.set_arc_root(Path::new("/"));
+    mount.emulator.set_secret("a", "1");
+    let agent = mount.emulator.endpoints().azure_arc.clone();
+    mount.set_environment("IDENTITY_ENDPOINT", &agent);
+    mount.set_environment("IMDS_ENDPOINT", "http://localhost:40342");
+    mount.start();
+    mount
+}
+
+/// No group has it, on no machine that tests run on.
+const GROUP_ID: u32 = 64_242;
+
+/// The supplementary groups of a mount's processes.
+fn groups(mount: &Mount) -> Vec<String> {
+    let status =
+        |process: i32| std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let processes = processes_of(&mount.mountpoint).into_iter();
+    let of = |process: i32| {
+        let status = status(process);
+        let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+        line.expect("a process has groups").trim().to_owned()
+    };
+    processes.map(of).collect()
+}
+
+#[test]
+fn roots_worker_is_in_the_group_that_may_read_the_keys_of_azure_arcs_agent() {
+    on_a_machine_of_its_own(
+        "network::roots_worker_is_in_the_group_that_may_read_the_keys_of_azure_arcs_agent",
+        || {
+            let mount = machine_of_arc("himds");
+            assert_eq!(mount.sh("cat $M/a").ok(), "1");
+            assert_eq!(token_services(&mount), [Service::AzureArc; 2]);
+            let groups = groups(&mount);
+            assert!(groups.contains(&GROUP_ID.to_string()), "{groups:?}");
+        },
+    );
+}
+
+#[test]
+fn it_is_in_no_other_group_and_without_that_one_the_log_says_what_to_do() {
+    on_a_machine_of_its_own(
+        "network::it_is_in_no_other_group_and_without_that_one_the_log_says_what_to_do",
+        || {
+            let mount = machine_of_arc("another");
+            assert_eq!(errno(std::fs::read(mount.path("a"))), Err(Errno::EACCES));
+            let groups = groups(&mount);
+            assert!(groups.contains(&String::new()), "{groups:?}");
+            let log = mount.log_text();
+            assert!(log.contains("usermod -aG himds"), "{log}");
         },
     );
 }

@@ -35,6 +35,9 @@ const API_VERSION: &str = "2020-06-01";
 /// Where the agent puts its keys.
 const KEYS: &str = "/var/opt/azcmagent/tokens";
 
+/// The group that may read them.
+pub(super) const GROUP: &str = "himds";
+
 /// The longest key, in bytes.
 const KEY_MAX: u64 = 4096;
 
@@ -108,7 +111,8 @@ impl AzureArc {
         };
         let key = read_key(&path).map_err(|error| {
             let reason = format!("the agent's key cannot be read: {error}");
-            let hint = "the worker's user must be in the group himds: usermod -aG himds USER";
+            let hint = "who mounts must be in the group himds (usermod -aG himds USER, and log in \
+                        anew) or be root, whose worker keeps that group";
             refuse(&reason, hint)
         })?;
         let mut text = Zeroizing::new(b"Basic ".to_vec());

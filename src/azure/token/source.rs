@@ -13,7 +13,7 @@ use url::Url;
 
 use super::app_service::AppService;
 use super::auto::{self, Candidate};
-use super::azure_arc::AzureArc;
+use super::azure_arc::{self, AzureArc};
 use super::azure_cli::AzureCli;
 use super::azure_ml::AzureMl;
 use super::cloud_shell::CloudShell;
@@ -54,13 +54,16 @@ enum Service {
 }
 
 /// Checks, without a request, that the identity service `config` names can be asked from here for
-/// the identity it names, so that a mount need not be made to find out.
+/// the identity it names, so that a mount need not be made to find out. Returns the group whose
+/// members alone can ask it, if there is one.
 ///
 /// # Errors
 ///
 /// What the service needs is not there, or it cannot select that identity.
-pub fn check_identity(config: &Config) -> Result<(), SetupError> {
-    TokenSource::new(config, Arc::new(Surroundings::of_this_process())).map(drop)
+pub fn check_identity(config: &Config) -> Result<Option<&'static str>, SetupError> {
+    let source = TokenSource::new(config, Arc::new(Surroundings::of_this_process()))?;
+    let is_arc = source.candidate().kind == IdentityKind::AzureArc;
+    Ok(is_arc.then_some(azure_arc::GROUP))
 }
 
 impl TokenSource {
