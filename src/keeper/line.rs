@@ -161,6 +161,8 @@ impl Sending {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => return false,
             Err(error @ (Errno::EMSGSIZE | Errno::EINVAL)) => {
                 tracing::error!(%error, length = message.len(), "a request does not fit the worker's socket");
+                // It is in no buffer: padded to its length, the next would not fit either.
+                return true;
             }
             Ok(_) | Err(_) => {}
         }
@@ -218,6 +220,16 @@ mod tests {
             line.drain();
         }
         assert!(!line.is_congested());
+    }
+
+    #[test]
+    fn a_message_too_long_for_the_socket_takes_no_other_along() {
+        let (line, worker) = line();
+        assert_eq!(line.send(&vec![0; 64 << 20]), Sent::Away);
+        assert_eq!(line.send(b"next"), Sent::Away);
+        let mut buffer = [0; 64];
+        let length = recv(worker.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
+        assert_eq!(&buffer[..length], b"next");
     }
 
     #[test]
