@@ -1,5 +1,7 @@
 //! The managed identities of the machine, and which of them a request means.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde::{Deserialize, Serialize};
 
 use super::request::Pairs;
@@ -30,14 +32,23 @@ impl Identity {
     /// A user-assigned identity with ids that follow from its name.
     pub fn user_assigned(name: &str) -> Self {
         Self {
-            client_id: format!("client-{name}"),
-            object_id: format!("object-{name}"),
+            client_id: id_of("client", name),
+            object_id: id_of("object", name),
             resource_id: Some(format!(
                 "/subscriptions/emulator/resourceGroups/emulator/providers/\
                  Microsoft.ManagedIdentity/userAssignedIdentities/{name}"
             )),
         }
     }
+}
+
+/// An id in the form of Azure's.
+fn id_of(kind: &str, name: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    (kind, name).hash(&mut hasher);
+    let hash = hasher.finish();
+    let (first, last) = (hash >> 32, hash & 0xffff_ffff);
+    format!("{first:08x}-0000-4000-8000-0000{last:08x}")
 }
 
 /// The parameters that name an identity. Source: the SDKs; `msi_res_id` is IMDS's name.
