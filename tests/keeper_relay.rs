@@ -324,6 +324,17 @@ fn cpu_ticks(mount: &Mount) -> u64 {
 }
 
 #[test]
+fn a_keeper_that_nobody_asks_anything_sleeps_and_so_does_one_that_waits_for_its_worker() {
+    let mount = Mount::new();
+    let _waiting = waiting_cat(&mount, "open-20000");
+    let before = cpu_ticks(&mount);
+    thread::sleep(Duration::from_secs(1));
+    // It wakes now and then to look at the time.
+    let ticks = cpu_ticks(&mount) - before;
+    assert!(ticks <= 2, "{ticks} hundredths of a second");
+}
+
+#[test]
 fn no_reader_notices_forty_workers_being_killed() {
     const READERS: u32 = 8;
     const READS: u32 = 2500;

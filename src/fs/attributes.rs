@@ -26,6 +26,8 @@ pub struct Attributes {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether the kernel may take them for those of the open(2) and fstat(2) that follow.
+    pub fresh: bool,
 }
 
 /// What a mount shows of every file alike.
@@ -88,6 +90,7 @@ impl Appearance {
             mode: self.ownership.file_mode & mask,
             uid: self.ownership.uid,
             gid: self.ownership.gid,
+            fresh: false,
         }
     }
 }

@@ -53,6 +53,12 @@ impl HandOffs {
         pulls.insert((ino, tid), HandOff { pull, since });
     }
 
+    /// Whether another thread than `tid` has looked the inode up and may be about to use it.
+    pub(super) fn has_others(&self, ino: u64, tid: u32) -> bool {
+        let pulls = self.pulls.lock();
+        pulls.keys().any(|&(of, by)| of == ino && by != tid)
+    }
+
     /// Takes the pull that the LOOKUP just before made.
     pub(super) fn take(&self, ino: u64, tid: u32) -> Option<Pull> {
         let hand_off = self.pulls.lock().remove(&(ino, tid))?;

@@ -234,6 +234,11 @@ impl Handles {
         Some(handle)
     }
 
+    /// Whether anybody has it open.
+    pub(super) fn is_open(&self, ino: u64) -> bool {
+        self.table.lock().by_inode.contains_key(&ino)
+    }
+
     /// Whether the process that opened this file for writing did so but once.
     pub(super) fn is_only_writer(&self, handle: &Handle) -> bool {
         let process = |handle: &Handle| match &handle.body {

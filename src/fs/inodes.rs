@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -114,9 +115,36 @@ pub(super) struct Node {
     /// How many open handles created it and have not set it: while there are any it exists,
     /// whatever the vault says.
     pub(super) unset_creators: AtomicU32,
+    birth: Mutex<Birth>,
+}
+
+/// The birth time that the kernel remembers of a node. Unlike all else that stat(2) shows, no
+/// LOOKUP brings it another.
+#[derive(Debug, Clone, Copy)]
+enum Birth {
+    /// It has not asked.
+    Unasked,
+    /// This, or that there is none.
+    Told(Option<SystemTime>),
+    /// What an earlier worker told it.
+    Inherited,
 }
 
 impl Node {
+    /// The kernel is told this birth time.
+    pub(super) fn tell_birth(&self, created: Option<SystemTime>) {
+        *self.birth.lock() = Birth::Told(created);
+    }
+
+    /// Whether the kernel remembers no other birth time than this.
+    pub(super) fn has_no_other_birth(&self, created: Option<SystemTime>) -> bool {
+        match *self.birth.lock() {
+            Birth::Unasked => true,
+            Birth::Told(told) => told == created,
+            Birth::Inherited => false,
+        }
+    }
+
     /// Whether it exists locally alone: created, open, not yet set.
     pub(super) fn is_being_created(&self) -> bool {
         self.unset_creators.load(Ordering::Relaxed) > 0
@@ -135,7 +163,9 @@ impl Inodes {
     pub(super) fn remember(&self, name: &NodeName) -> (Arc<Node>, bool) {
         let mut table = self.table.lock();
         let ino = Self::number_in(&table, name);
-        let (node, lookups) = table.entry(ino).or_insert_with(|| (new_node(ino, name), 0));
+        let (node, lookups) = table
+            .entry(ino)
+            .or_insert_with(|| (new_node(ino, name, Birth::Unasked), 0));
         *lookups += 1;
         (Arc::clone(node), *lookups == 1)
     }
@@ -144,15 +174,16 @@ impl Inodes {
     pub(super) fn passing(&self, name: &NodeName) -> Arc<Node> {
         let table = self.table.lock();
         let ino = Self::number_in(&table, name);
-        table
-            .get(&ino)
-            .map_or_else(|| new_node(ino, name), |(node, _)| Arc::clone(node))
+        table.get(&ino).map_or_else(
+            || new_node(ino, name, Birth::Unasked),
+            |(node, _)| Arc::clone(node),
+        )
     }
 
     /// Takes over a node of an earlier worker. Its lookup count is unknown, which is no loss:
     /// the kernel forgets an inode with all its lookups at once.
     pub(super) fn restore(&self, ino: u64, name: &NodeName) {
-        let node = new_node(ino, name);
+        let node = new_node(ino, name, Birth::Inherited);
         self.table.lock().entry(ino).or_insert((node, 0));
     }
 
@@ -203,11 +234,12 @@ impl Inodes {
     }
 }
 
-fn new_node(ino: u64, name: &NodeName) -> Arc<Node> {
+fn new_node(ino: u64, name: &NodeName, birth: Birth) -> Arc<Node> {
     Arc::new(Node {
         ino,
         name: name.clone(),
         unset_creators: AtomicU32::new(0),
+        birth: Mutex::new(birth),
     })
 }
 

@@ -62,7 +62,12 @@ impl<S: SecretStore> SecretFs<S> {
                 self.policy.get_allowed();
                 let node = self.remember(&name);
                 self.hand_offs.offer(node.ino, tid, pull);
-                Ok(self.attributes_of(&node, &secret))
+                let attributes = self.attributes_of(&node, &secret);
+                Ok(Attributes {
+                    fresh: self.is_alone(node.ino, tid)
+                        && node.has_no_other_birth(attributes.created),
+                    ..attributes
+                })
             }
             Err(error) => self.lookup_without_value(&name, tid, pull, &error),
         }
@@ -109,6 +114,15 @@ impl<S: SecretStore> SecretFs<S> {
         }
     }
 
+    /// The same with the birth time, which the kernel remembers until it is told another.
+    pub async fn statx(&self, ino: u64, tid: u32) -> Result<Attributes, Errno> {
+        let attributes = self.getattr(ino, None, tid).await?;
+        if let Some(node) = self.inodes.get(ino) {
+            node.tell_birth(attributes.created);
+        }
+        Ok(attributes)
+    }
+
     /// The kernel forgets `lookups` lookups of an inode.
     pub fn forget(&self, ino: u64, lookups: u64) {
         if ino & INODE_BIT != 0 {
@@ -116,6 +130,12 @@ impl<S: SecretStore> SecretFs<S> {
         } else if self.inodes.forget(ino, lookups) {
             self.link.withdraw(NoteKey::Inode(ino));
         }
+    }
+
+    /// Whether thread `tid` alone is about to use a file that nobody has open. Else another's
+    /// look-up would change the size that it sees of what it has open.
+    fn is_alone(&self, ino: u64, tid: u32) -> bool {
+        tid != 0 && !self.handles.is_open(ino) && !self.hand_offs.has_others(ino, tid)
     }
 
     /// Pulls what a node shows; a refusal that is remembered costs no request.

@@ -123,6 +123,7 @@ impl Scratch {
             mode: state.mode,
             uid: state.uid,
             gid: state.gid,
+            fresh: false,
         }
     }
 

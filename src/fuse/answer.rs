@@ -15,6 +15,9 @@ use crate::secret_bytes::SecretBytes;
 
 /// What the kernel may remember of a file: nothing, since the vault may change it any time.
 const FILE_TTL: Duration = Duration::ZERO;
+/// But for how long what a LOOKUP has just told serves the open(2) and fstat(2) it is for: they
+/// take microseconds, and two requests fewer.
+const FRESH_TTL: Duration = Duration::from_millis(10);
 /// What it may remember of a directory, which holds no secret and never changes.
 const DIRECTORY_TTL: Duration = Duration::from_secs(3600);
 
@@ -27,7 +30,11 @@ pub(super) fn empty(reply: ReplyEmpty, outcome: Outcome<()>) {
 
 pub(super) fn entry(reply: ReplyEntry, outcome: Outcome<Attributes>) {
     match outcome {
-        Ok(attributes) => reply.entry(&ttl(&attributes), &attr(&attributes), Generation(0)),
+        Ok(attributes) => {
+            let lasting = ttl(&attributes);
+            let fresh = if attributes.fresh { FRESH_TTL } else { lasting };
+            reply.entry_with_ttls(&fresh, &lasting, &attr(&attributes), Generation(0));
+        }
         Err(errno) => reply.error(told(errno)),
     }
 }

@@ -153,7 +153,7 @@ impl<S: SecretStore> fuser::Filesystem for Adapter<S> {
         let tid = request.pid();
         self.answer(
             "statx",
-            move |fs| async move { fs.getattr(ino.0, None, tid).await },
+            move |fs| async move { fs.statx(ino.0, tid).await },
             move |outcome| answer::statx(reply, outcome),
         );
     }

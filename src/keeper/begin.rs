@@ -69,7 +69,7 @@ fn mount(
         let (events, inbox) = events::channel()?;
         let relay = Arc::new(Relay::new(device, events.clone())?);
         let binary = std::env::current_exe()?;
-        start_reading(&relay)?;
+        start_relay(&relay)?;
         Ok((events, inbox, relay, binary))
     })();
     let (events, inbox, relay, binary) = begun.map_err(|error| {
@@ -110,7 +110,7 @@ fn take_over(state: State, readiness: &mut Readiness) -> io::Result<Supervisor<'
     let common = workers(&state.config, &state.mounted, identity);
     let worker = Worker::resumed(state.worker, &common.device, &relay, &events)?;
     relay.traffic.lock().current = Some(Arc::clone(&worker.line));
-    start_reading(&relay)?;
+    start_relay(&relay)?;
     readiness.watch();
     Ok(Supervisor {
         common,
@@ -146,12 +146,12 @@ fn prepare() -> io::Result<Signals> {
     Ok(signals)
 }
 
-/// Starts the thread that hears the kernel.
-fn start_reading(relay: &Arc<Relay>) -> io::Result<()> {
+/// Starts the thread that hears the kernel and the workers.
+fn start_relay(relay: &Arc<Relay>) -> io::Result<()> {
     let relay = Arc::clone(relay);
     thread::Builder::new()
-        .name("requests".into())
-        .spawn(move || relay.pump_requests())?;
+        .name("relay".into())
+        .spawn(move || relay.pump())?;
     Ok(())
 }
 

@@ -41,7 +41,7 @@ struct Sending {
 pub(super) enum Received<'a> {
     /// This.
     Message(&'a mut [u8]),
-    /// Nothing yet: the wait was interrupted.
+    /// Nothing yet.
     Nothing,
     /// Nothing any more: it is gone.
     End,
@@ -105,13 +105,13 @@ impl Line {
         !self.sending.lock().backlog.is_empty()
     }
 
-    /// Waits for the worker's next message.
+    /// The worker's next message, if it has come.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> Received<'a> {
-        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(0) => Received::End,
             Ok(length) => Received::Message(&mut buffer[..length]),
-            // The second is said once when a worker died with messages unread; its own come after.
-            Err(Errno::EINTR | Errno::ECONNRESET) => Received::Nothing,
+            // The last is said once when a worker died with messages unread; its own come after.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNRESET) => Received::Nothing,
             Err(_) => Received::End,
         }
     }

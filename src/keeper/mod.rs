@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! launch ─→ begin ─→ supervise (succession, renewal, deadlines, ending)
-//!                        ├─→ relay ─→ in_flight, line, notes, notifications, gate ─→ protocol
+//!                        ├─→ relay ─→ in_flight, line, notes, notifications, gate, patience ─→ protocol
 //!                        ├─→ worker_process ─→ questions
 //!                        └─→ interrupts, restarts, readiness, signals, mounted
 //! ```
@@ -27,6 +27,7 @@ mod mounted;
 mod mountpoint;
 mod notes;
 mod notifications;
+mod patience;
 mod protocol;
 mod questions;
 mod readiness;

@@ -1,17 +1,21 @@
 //! Passes whole messages between the kernel and workers.
 //!
-//! Three kinds of threads: one reads /dev/fuse, one per worker reads its replies, one writes
-//! notifications, which can block behind a pending request. None of them waits for another, nor
-//! for a worker. Who is the worker, and when to stop waiting for it, is decided in `supervise`.
+//! One thread does, so that a message wakes as few as can be: a second one for the replies cost
+//! a reader more than all else here. It waits for nobody but whom it polls. Notifications can
+//! block behind a pending request and have a thread of their own. Who is the worker, and when to
+//! stop waiting for it, is decided in `supervise`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::unistd::{read, write};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,7 @@ use super::in_flight::{InFlight, InFlightState, Pending, Settled};
 use super::line::{Line, Received, Sent};
 use super::notes::{Notes, NotesState};
 use super::notifications::Notifications;
+use super::patience::Patience;
 use super::protocol::{self, InHeader, Opcode, OutHeader};
 use crate::link::NoteFrame;
 
@@ -46,7 +51,16 @@ pub(super) struct Relay {
     pub(super) notes: Mutex<Notes>,
     events: Events,
     pub(super) notifications: Notifications,
+    /// Workers that the thread does not hear yet, and how it is woken for them.
+    arrivals: Mutex<Vec<Heard>>,
+    wake: EventFd,
     sequence: AtomicU64,
+}
+
+/// A worker that is heard, and what to do when it has said its last.
+struct Heard {
+    line: Arc<Line>,
+    ended: Box<dyn FnOnce() + Send>,
 }
 
 /// A relay's memory, as one program leaves it to the next.
@@ -72,6 +86,8 @@ pub(super) struct Traffic {
 impl Relay {
     /// A relay for the mount that `device` serves.
     pub(super) fn new(device: OwnedFd, events: Events) -> io::Result<Self> {
+        // What there is to read is asked of poll(2), together with the workers' sockets.
+        fcntl(&device, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Self {
             notifications: Notifications::start(&device)?,
             device,
@@ -79,6 +95,8 @@ impl Relay {
             traffic: Mutex::default(),
             notes: Mutex::default(),
             events,
+            arrivals: Mutex::default(),
+            wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
             sequence: AtomicU64::new(0),
         })
     }
@@ -112,43 +130,89 @@ impl Relay {
         polled.is_ok() && !events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
     }
 
-    /// Reads requests and passes them on until the file system is unmounted.
-    pub(super) fn pump_requests(&self) {
-        let mut buffer = vec![0; REQUEST];
-        let passer = self.gate.passer();
-        loop {
-            passer.pass();
-            match read(&self.device, &mut buffer) {
-                Ok(length) => self.request(&mut buffer[..length]),
-                // ENOENT: the request was interrupted before it could be read.
-                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => {}
-                // The second: the connection was aborted, as by `umount -f`.
-                Err(Errno::ENODEV | Errno::ECONNABORTED) => break,
-                Err(error) => {
-                    tracing::error!(%error, "/dev/fuse cannot be read");
-                    break;
-                }
-            }
-        }
-        self.events.put(Event::Unmounted);
+    /// Hears a worker from now on. When it is gone and all it sent has been passed on, `ended` is
+    /// called, which must not wait.
+    pub(super) fn hear(&self, line: &Arc<Line>, ended: impl FnOnce() + Send + 'static) {
+        let line = Arc::clone(line);
+        let ended = Box::new(ended);
+        self.arrivals.lock().push(Heard { line, ended });
+        let _ = self.wake.write(1);
     }
 
-    /// Reads what a worker sends and passes it on until the worker is gone.
-    pub(super) fn pump_replies(&self, line: &Line) {
-        let mut buffer = vec![0; REPLY];
+    /// Passes on what the kernel and the workers send, for as long as the process lives.
+    pub(super) fn pump(&self) {
+        let mut buffer = vec![0; REPLY.max(REQUEST)];
+        let mut heard = Vec::new();
+        let mut unmounted = false;
+        let mut patience = Patience::new();
         let passer = self.gate.passer();
         loop {
             passer.pass();
-            match line.receive(&mut buffer) {
-                Received::Message(message) => {
-                    self.reply(line, message);
-                    // It may have been a value. Not optimised away: the buffer is read again.
-                    message.fill(0);
+            heard.append(&mut self.arrivals.lock());
+            // Replies first: somebody waits for each, and a request may yet find its name known.
+            let mut moved = self.take_replies(&mut heard, &mut buffer);
+            if !unmounted {
+                match self.take_request(&mut buffer[..REQUEST]) {
+                    Some(taken) => moved |= taken,
+                    None => unmounted = true,
                 }
-                Received::Nothing => {}
-                Received::End => return,
+            }
+            let now = Instant::now();
+            if moved {
+                patience.reward(now);
+            } else if patience.is_over(now) {
+                self.sleep(&heard, unmounted);
+            } else {
+                // The worker may wait for this very processor.
+                thread::yield_now();
             }
         }
+    }
+
+    /// Whether there was one. `None` once the file system is unmounted.
+    fn take_request(&self, buffer: &mut [u8]) -> Option<bool> {
+        match read(&self.device, buffer) {
+            Ok(length) => {
+                self.request(&mut buffer[..length]);
+                return Some(true);
+            }
+            // ENOENT: the request was interrupted before it could be read.
+            Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOENT) => return Some(false),
+            // The second: the connection was aborted, as by `umount -f`.
+            Err(Errno::ENODEV | Errno::ECONNABORTED) => {}
+            Err(error) => tracing::error!(%error, "/dev/fuse cannot be read"),
+        }
+        self.events.put(Event::Unmounted);
+        None
+    }
+
+    /// At most one of each worker. Whether there were any.
+    fn take_replies(&self, heard: &mut Vec<Heard>, buffer: &mut [u8]) -> bool {
+        let mut moved = false;
+        for worker in heard.extract_if(.., |worker| match worker.line.receive(buffer) {
+            Received::Message(message) => {
+                self.reply(&worker.line, message);
+                // It may have been a value. Not optimised away: the buffer is read again.
+                message.fill(0);
+                moved = true;
+                false
+            }
+            Received::Nothing => false,
+            Received::End => true,
+        }) {
+            (worker.ended)();
+        }
+        moved
+    }
+
+    fn sleep(&self, heard: &[Heard], unmounted: bool) {
+        let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut descriptors = vec![readable(self.wake.as_fd())];
+        descriptors.extend(heard.iter().map(|worker| readable(worker.line.as_fd())));
+        descriptors.extend((!unmounted).then(|| readable(self.device.as_fd())));
+        // It fails only when interrupted, which is why it is to be passed at the gate.
+        let _ = poll(&mut descriptors, PollTimeout::NONE);
+        let _ = self.wake.read();
     }
 
     /// Tells the kernel that a request failed, unless it has been answered. Returns whether it

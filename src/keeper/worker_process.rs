@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -272,31 +273,30 @@ impl Worker {
         questions::tell_now(&self.questions, &ToWorker::News(news));
     }
 
-    /// Starts the threads that read what the worker sends. They put
-    /// [`Event::Gone`] when all of it has been passed on, on both sockets.
+    /// Has what the worker sends heard: its messages by the relay, its questions by a thread of
+    /// their own, which puts [`Event::Gone`] when all of both has been passed on.
     fn listen(&self, relay: &Arc<Relay>, device: &str, events: &Events) -> io::Result<()> {
         let generation = self.generation;
         let (questions, device) = (Arc::clone(&self.questions), device.to_owned());
-        let (told, asked) = (events.clone(), Arc::clone(relay));
-        let answering = thread::Builder::new()
+        let (events, asked) = (events.clone(), Arc::clone(relay));
+        let (hang_up, hung_up) = mpsc::channel();
+        thread::Builder::new()
             .name(format!("questions-{generation}"))
             .spawn(move || {
-                let passer = asked.gate.passer();
-                questions::answer(generation, &questions, &device, &told, &passer);
-            })?;
-
-        let (line, relay, events) = (Arc::clone(&self.line), Arc::clone(relay), events.clone());
-        let questions = Arc::clone(&self.questions);
-        thread::Builder::new()
-            .name(format!("replies-{generation}"))
-            .spawn(move || {
-                relay.pump_replies(&line);
-                // Asks nothing more, but may have said before why it ends.
-                let _ = shutdown(questions.as_raw_fd(), Shutdown::Read);
-                // It does not panic, and if it did, the worker would be gone all the same.
-                let _ = answering.join();
+                {
+                    let passer = asked.gate.passer();
+                    questions::answer(generation, &questions, &device, &events, &passer);
+                }
+                // Fails, too, only when the relay has let go of it.
+                let _ = hung_up.recv();
                 events.put(Event::Gone { worker: generation });
             })?;
+        let questions = Arc::clone(&self.questions);
+        relay.hear(&self.line, move || {
+            // It asks nothing more, but may have said before why it ends.
+            let _ = shutdown(questions.as_raw_fd(), Shutdown::Read);
+            let _ = hang_up.send(());
+        });
         Ok(())
     }
 }

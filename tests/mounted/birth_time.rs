@@ -156,3 +156,19 @@ fn a_hung_vault_ends_a_statx_at_the_deadline_and_a_signal_does_at_once() {
     hung.fails_with("Connection timed out");
     assert!(hung.took < Duration::from_secs(6), "{:?}", hung.took);
 }
+
+#[test]
+fn a_new_version_has_its_own_birth_time_at_once() {
+    let mount = Mount::new();
+    for age in [3_000_000, 2_000_000, 1_000_000] {
+        mount.emulator.set_clock_skew(-age);
+        mount.emulator.set_secret("a", "12345");
+        mount.emulator.set_clock_skew(0);
+        let created = mount.emulator.versions("a").last().map(|v| v.created);
+        // A program that asks for no birth time comes first: what it brings the kernel has none.
+        mount.sh("cat $M/a").ok();
+        for _ in 0..2 {
+            assert_eq!(born(&statx(&mount.path("a"))), created);
+        }
+    }
+}

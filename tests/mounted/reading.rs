@@ -9,7 +9,7 @@ use keyvaultfs::emulator::{Operation, Settings};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Mount, errno};
+use crate::harness::{Mount, errno, wait_until};
 
 #[test]
 fn cat_costs_exactly_one_vault_request_and_it_carries_the_token() {
@@ -275,14 +275,16 @@ fn the_kernel_remembers_the_directory_and_closes_a_reader_alone() {
     let open = File::open(mount.path("a")).expect("it opens");
     std::fs::metadata(&mount.mountpoint).expect("it is there");
     let worker = mount.worker();
-    kill(worker, Signal::SIGSTOP).expect("it is there");
-    // Whoever waits for the worker goes on before the assertions can fail.
-    let closed = nix::unistd::close(open.into_raw_fd());
-    let shown = std::fs::metadata(&mount.mountpoint).map(|shown| shown.mode());
-    let is_stopped = {
+    let is_stopped = || {
         let status = std::fs::read_to_string(format!("/proc/{worker}/status"));
         status.is_ok_and(|status| status.contains("State:\tT"))
     };
+    kill(worker, Signal::SIGSTOP).expect("it is there");
+    wait_until("the worker stops", is_stopped);
+    // Whoever waits for the worker goes on before the assertions can fail.
+    let closed = nix::unistd::close(open.into_raw_fd());
+    let shown = std::fs::metadata(&mount.mountpoint).map(|shown| shown.mode());
+    let is_stopped = is_stopped();
     // Another may have taken its place, had it been waited for.
     let _ = kill(worker, Signal::SIGCONT);
     assert_eq!((closed, errno(shown)), (Ok(()), Ok(0o040_300)));

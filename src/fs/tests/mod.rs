@@ -82,7 +82,7 @@ impl Vault {
         let properties = Properties {
             version,
             enabled: true,
-            created: Some(1_000),
+            created: Some(1_000 + i64::try_from(versions.len()).unwrap()),
             updated: Some(2_000),
             not_before: None,
             expires: None,

@@ -38,6 +38,42 @@ async fn a_value_that_nobody_came_for_is_dropped_after_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attributes_are_to_be_remembered_only_while_one_thread_uses_a_file() {
+    let mount = mount();
+    mount.vault.put("a", b"1");
+    let look_up = async |tid| mount.fs.lookup(ROOT, OsStr::new("a"), tid).await.unwrap();
+    let first = look_up(7).await;
+    assert!(first.fresh);
+    assert!(!look_up(8).await.fresh, "7 may be about to open it");
+    let opened = mount.fs.open(first.ino, READ, 7).await.unwrap();
+    mount.fs.open(first.ino, READ, 8).await.unwrap();
+    assert!(
+        !look_up(9).await.fresh,
+        "fstat(2) of 7 is to tell of what 7 has open"
+    );
+    mount.fs.release(opened.fh).await;
+    assert!(!look_up(9).await.fresh, "8 still has it open");
+    let read = mount.fs.getattr(first.ino, None, 9).await.unwrap();
+    assert!(!read.fresh);
+    assert!(!mount.fs.getattr(ROOT, None, 9).await.unwrap().fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attributes_are_not_to_be_remembered_beside_another_versions_birth_time() {
+    let mount = mount();
+    mount.vault.put("a", b"1");
+    let ino = mount.lookup("a").await.unwrap().ino;
+    mount.fs.statx(ino, 7).await.unwrap();
+    assert!(mount.lookup("a").await.unwrap().fresh);
+    mount.vault.put("a", b"2");
+    for _ in 0..2 {
+        assert!(!mount.lookup("a").await.unwrap().fresh);
+    }
+    mount.fs.statx(ino, 7).await.unwrap();
+    assert!(mount.lookup("a").await.unwrap().fresh);
+}
+
+#[tokio::test(start_paused = true)]
 async fn readers_of_one_name_share_a_request() {
     let mount = mount();
     mount.vault.put("a", b"1");
