@@ -1,11 +1,17 @@
 //! The `WWW-Authenticate` challenge of a 401: is it about the resource our tokens are for?
 //!
-//! A challenge is only ever compared, never obeyed: whoever can answer for the vault's host must
-//! not be able to choose for what, or from whom, a token is got.
+//! What it names is only ever compared, never obeyed: whoever can answer for the vault's host must
+//! not be able to choose for what, or from whom, a token is got. Only the claims that continuous
+//! access evaluation demands are passed on, to the directory that is asked anyway.
 
 #![forbid(unsafe_code)]
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+/// The longest claims that are passed on, in base64.
+const CLAIMS_MAX: usize = 4096;
 
 /// Whether any challenge in `headers` asks for a token for something other than `resource`. One
 /// that names nothing (Entra's claims challenge, an empty header) asks for nothing else.
@@ -18,6 +24,32 @@ pub(super) fn names_another(headers: &HeaderMap, resource: &str) -> bool {
             name.eq_ignore_ascii_case("resource") || name.eq_ignore_ascii_case("scope")
         })
         .any(|(_, asked)| !audience(&asked).eq_ignore_ascii_case(audience(resource)))
+}
+
+/// The claims, in JSON, that a challenge of continuous access evaluation demands of the next token.
+/// They choose neither whom it is asked of nor what it is for. Source: Azure/azure-sdk-for-js#31140.
+pub(super) fn claims(headers: &HeaderMap) -> Option<String> {
+    let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+    let texts = challenges.filter_map(|value| value.to_str().ok());
+    texts.map(claims_in).find_map(|claims| claims)
+}
+
+fn claims_in(challenge: &str) -> Option<String> {
+    let named = |wanted: &str| {
+        let mut all = parameters(challenge);
+        let found = all.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value)
+    };
+    if named("error")? != "insufficient_claims" {
+        return None;
+    }
+    let encoded = named("claims").filter(|text| text.len() <= CLAIMS_MAX)?;
+    // Either alphabet, padded or not, is met.
+    let plain = encoded.trim_end_matches('=');
+    let plain = plain.replace('+', "-").replace('/', "_");
+    let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(plain).ok()?).ok()?;
+    let object: serde_json::Value = serde_json::from_str(&claims).ok()?;
+    object.is_object().then_some(claims)
 }
 
 /// The audience in a resource or a scope: `https://vault.azure.net/.default` is for
@@ -128,6 +160,26 @@ mod tests {
             "Bearer resource=https://e".parse().unwrap(),
         );
         assert!(names_another(&headers, VAULT));
+    }
+
+    #[test]
+    fn claims_are_read_of_a_challenge_that_demands_them_and_of_no_other() {
+        let json = r#"{"access_token":{"nbf":{"essential":true,"value":"1726258122"}}}"#;
+        let read = |error: &str, claims: &str| {
+            claims_in(&format!(
+                r#"Bearer realm="", authorization_uri="https://x", error="{error}", claims="{claims}""#
+            ))
+        };
+        let encoded = base64::engine::general_purpose::STANDARD.encode(json);
+        let demanded = "insufficient_claims";
+        assert_eq!(read(demanded, &encoded).as_deref(), Some(json));
+        let unpadded = URL_SAFE_NO_PAD.encode(json);
+        assert_eq!(read(demanded, &unpadded).as_deref(), Some(json));
+        assert_eq!(read("invalid_token", &encoded), None);
+        for odd in ["", "!", "bnVsbA==", "e30", &"A".repeat(5000)] {
+            let expected = (odd == "e30").then(|| "{}".to_owned());
+            assert_eq!(read(demanded, odd), expected, "{odd}");
+        }
     }
 
     proptest! {

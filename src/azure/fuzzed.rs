@@ -69,6 +69,10 @@ pub fn challenge(text: &[u8]) {
         assert_eq!(path.parent(), Some(keys));
         assert_eq!(path.extension(), Some("key".as_ref()));
     }
+    if let Some(claims) = challenges::claims(&headers) {
+        assert!(claims.starts_with(|first: char| first == '{' || first.is_ascii_whitespace()));
+        assert!(claims.len() <= text.len());
+    }
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };

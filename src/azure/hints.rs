@@ -19,6 +19,11 @@ pub(super) struct Circumstances<'a> {
     pub object_id: Option<&'a str>,
 }
 
+/// What helps where a token with the claims that the vault demands could not be had.
+pub(super) const CLAIMS: &str = "continuous access evaluation refuses the token (insufficient_claims): \
+    see in Entra's sign-in log whether the identity was disabled, its sessions revoked, or a \
+    location policy keeps this address out";
+
 /// What helps against `failure`, if anything does.
 pub(super) fn hint(
     failure: Failure,

@@ -122,7 +122,8 @@ impl VaultClient {
                 return Err(failed);
             }
             if refuses_token(&answer) {
-                token = self.token(Some(&token), deadline).await?;
+                let claims = challenge::claims(&answer.headers);
+                token = self.token(Some((&token, claims)), deadline).await?;
                 answer = self
                     .exchange(call, Some(&token), connection, deadline)
                     .await?;
@@ -180,14 +181,15 @@ impl VaultClient {
         hints::hint(failure, &Problem::default(), &self.circumstances(None))
     }
 
+    /// A token; in place of one that was rejected, with the claims demanded then.
     async fn token(
         &self,
-        rejected: Option<&Token>,
+        rejected: Option<(&Token, Option<String>)>,
         deadline: Instant,
     ) -> Result<Arc<Token>, Failed> {
         let token = match rejected {
             None => self.tokens.token(deadline).await,
-            Some(rejected) => self.tokens.replacement(rejected, deadline).await,
+            Some((rejected, claims)) => self.tokens.replacement(rejected, claims, deadline).await,
         };
         if let (Ok(token), Service::Vault) = (&token, self.service) {
             METRICS.token(token.claims.object_id.as_deref(), token.left());
@@ -295,6 +297,9 @@ impl VaultClient {
                 request_id: problem::request_id(&answer.headers),
                 context: call.what.clone(),
                 hint: match self.service {
+                    _ if challenge::claims(&answer.headers).is_some() => {
+                        Some(hints::CLAIMS.to_owned())
+                    }
                     Service::ResourceManager => {
                         hints::storage_hint(failure, call.request.url().path(), &circumstances)
                     }

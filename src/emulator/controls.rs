@@ -273,6 +273,12 @@ impl Controls {
         self.with(|state| state.tokens.revoke_all());
     }
 
+    /// Makes vault and Resource Manager refuse every token that the directory was not asked for with these claims, in
+    /// JSON.
+    pub fn demand_claims(&self, claims: &str) {
+        self.with(|state| state.tokens.demanded = Some(claims.to_owned()));
+    }
+
     /// Sets how many seconds the emulator's clock is ahead of this machine's.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.with(|state| state.clock.skew = seconds);

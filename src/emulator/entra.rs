@@ -50,6 +50,9 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
         resource_id: None,
     };
     let granted = token_endpoint::granted(state, &application, resource);
+    if let Some(claims) = form.value("claims") {
+        state.tokens.note_claims(&granted.text, claims);
+    }
     let lifetime = state.tokens.lifetime;
     granted.answer(&json!({
         "token_type": "Bearer",

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -57,6 +59,15 @@ pub(super) fn challenge_header(state: &State) -> String {
     )
 }
 
+/// Continuous access evaluation's. Source: Azure/azure-sdk-for-js#31140.
+fn claims_challenge(claims: &str) -> String {
+    let claims = STANDARD.encode(claims);
+    format!(
+        "Bearer realm=\"\", authorization_uri=\"https://login.microsoftonline.com/common/oauth2/\
+         authorize\", error=\"insufficient_claims\", claims=\"{claims}\""
+    )
+}
+
 fn challenge(state: &State, refusal: Refusal) -> Answer {
     let message = match refusal {
         Refusal::Missing => "AKV10000: Request is missing a Bearer or PoP token.",
@@ -64,9 +75,13 @@ fn challenge(state: &State, refusal: Refusal) -> Answer {
         // One code stands for every issuer the vault does not know; the texts are ours.
         Refusal::Unknown => "AKV10032: Invalid issuer.",
         Refusal::Expired => "[TokenExpired] The token is expired.",
+        Refusal::InsufficientClaims => "The token's claims do not suffice.",
     };
-    vault_error(401, "Unauthorized", None, message)
-        .header("www-authenticate", challenge_header(state))
+    let header = match (&state.tokens.demanded, refusal) {
+        (Some(claims), Refusal::InsufficientClaims) => claims_challenge(claims),
+        _ => challenge_header(state),
+    };
+    vault_error(401, "Unauthorized", None, message).header("www-authenticate", header)
 }
 
 fn authenticated(state: &mut State, request: &Request, caller: &Identity) -> Answer {

@@ -147,7 +147,9 @@ fn refuse(refusal: Refusal) -> Answer {
             "ExpiredAuthenticationToken",
             "The access token expiry is over.",
         ),
-        Refusal::Unknown => ("InvalidAuthenticationToken", "The access token is invalid."),
+        Refusal::Unknown | Refusal::InsufficientClaims => {
+            ("InvalidAuthenticationToken", "The access token is invalid.")
+        }
         Refusal::WrongAudience => (
             "InvalidAuthenticationTokenAudience",
             "The access token has been obtained for wrong audience or resource.",

@@ -24,6 +24,8 @@ pub(super) struct Token {
     pub(super) audience: String,
     pub(super) not_before: i64,
     pub(super) expires: i64,
+    /// What it was asked for besides, as the request had it.
+    claims: Option<String>,
 }
 
 /// Why a token is not accepted.
@@ -37,6 +39,8 @@ pub(super) enum Refusal {
     Expired,
     /// It is for another service.
     WrongAudience,
+    /// It was not asked for with the claims that are demanded.
+    InsufficientClaims,
 }
 
 /// Every token that is out.
@@ -45,6 +49,8 @@ pub(super) struct Tokens {
     issued: HashMap<String, Token>,
     /// How long new ones live, in seconds.
     pub(super) lifetime: i64,
+    /// The claims, in JSON, without which no token is accepted.
+    pub(super) demanded: Option<String>,
 }
 
 impl Tokens {
@@ -53,6 +59,7 @@ impl Tokens {
         Self {
             issued: HashMap::new(),
             lifetime: LIFETIME,
+            demanded: None,
         }
     }
 
@@ -68,10 +75,18 @@ impl Tokens {
             audience: audience.to_owned(),
             not_before: now - 300,
             expires: now + self.lifetime,
+            claims: None,
         };
         let text = jwt(&token);
         self.issued.insert(text.clone(), token.clone());
         (text, token)
+    }
+
+    /// Notes with what claims a token was asked for.
+    pub(super) fn note_claims(&mut self, text: &str, claims: &str) {
+        if let Some(token) = self.issued.get_mut(text) {
+            token.claims = Some(claims.to_owned());
+        }
     }
 
     /// Checks the value of an `Authorization` header.
@@ -93,6 +108,9 @@ impl Tokens {
         }
         if token.audience != audience {
             return Err(Refusal::WrongAudience);
+        }
+        if self.demanded.is_some() && token.claims != self.demanded {
+            return Err(Refusal::InsufficientClaims);
         }
         Ok(&token.identity)
     }

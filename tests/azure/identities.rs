@@ -495,3 +495,33 @@ async fn reqwest_token(emulator: &Emulator) -> String {
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
     answer["access_token"].as_str().unwrap().to_owned()
 }
+
+#[tokio::test]
+async fn a_token_that_lacks_claims_is_replaced_by_one_that_was_asked_for_with_them() {
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1726258122"}}}"#;
+    for kind in [IdentityKind::ClientSecret, IdentityKind::WorkloadIdentity] {
+        let bench = bench(kind, |_| {});
+        assert_eq!(asked(&bench).await.len(), 1);
+        bench.demand_claims(claims);
+        assert_eq!(asked(&bench).await.len(), 2, "{kind:?}");
+        // They are asked for once.
+        assert_eq!(asked(&bench).await.len(), 2, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_no_claims_can_be_asked_for_the_error_says_what_refuses() {
+    let bench = bench(IdentityKind::AppService, |_| {});
+    bench.set_secret("a", "v");
+    bench.demand_claims("{}");
+    let error = bench.get("a").await.unwrap_err();
+    assert_eq!(error.failure, Failure::Unauthorized);
+    assert!(error.hint.unwrap().contains("continuous access evaluation"));
+    // The first token, and one in its place.
+    let log = bench.log().into_iter();
+    assert_eq!(
+        log.filter(|entry| entry.operation == Operation::Token)
+            .count(),
+        2
+    );
+}

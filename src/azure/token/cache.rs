@@ -39,6 +39,8 @@ struct State {
     held: Held,
     flight: Option<Flight>,
     generation: u64,
+    /// What the vault demands of the next token.
+    claims: Option<String>,
 }
 
 /// A fetch under way.
@@ -95,14 +97,19 @@ impl TokenCache {
         wait(progress, deadline).await
     }
 
-    /// Another token than `rejected`, which the vault refused. However many come with the same
-    /// one, one fetch serves them all.
+    /// Another token than `rejected`, which the vault refused, with the claims it demands if any.
+    /// However many come with the same one, one fetch serves them all.
     pub(in crate::azure) async fn replacement(
         &self,
         rejected: &Token,
+        claims: Option<String>,
         deadline: Instant,
     ) -> Result<Arc<Token>, StoreError> {
-        self.shared.state.lock().held.reject(rejected);
+        {
+            let mut state = self.shared.state.lock();
+            state.held.reject(rejected);
+            state.claims = claims;
+        }
         self.token(deadline).await
     }
 
@@ -115,9 +122,10 @@ impl TokenCache {
         }
         let (report, progress) = watch::channel(Progress::Asking);
         let shared = self.shared.clone();
+        let claims = state.claims.take();
         let task = tokio::spawn(async move {
             tokio::time::sleep_until(not_before.into()).await;
-            let result = shared.fetch(&report).await;
+            let result = shared.fetch(claims.as_deref(), &report).await;
             shared.settle(result, &report);
         });
         state.flight = Some(Flight {
@@ -138,11 +146,19 @@ impl Drop for TokenCache {
 
 impl Shared {
     /// Asks until there is a token or the service's rules say to give up.
-    async fn fetch(&self, report: &watch::Sender<Progress>) -> Result<Granted, StoreError> {
+    async fn fetch(
+        &self,
+        claims: Option<&str>,
+        report: &watch::Sender<Progress>,
+    ) -> Result<Granted, StoreError> {
         let began = Instant::now();
         let mut patience = Patience::default();
         loop {
-            let refused = match self.source.ask(&self.http, Instant::now() + ATTEMPT).await {
+            let refused = match self
+                .source
+                .ask(&self.http, claims, Instant::now() + ATTEMPT)
+                .await
+            {
                 Ok(granted) => return Ok(granted),
                 Err(refused) => refused,
             };
@@ -175,6 +191,7 @@ impl Shared {
                     after_rejection: state.held.is_after_rejection(),
                 });
                 tracing::debug!(lifetime = ?granted.lifetime, "got a token");
+                state.claims = None;
                 state.held.receive(token.clone());
                 Ok(token)
             }

@@ -125,8 +125,13 @@ impl Application {
         })
     }
 
-    /// Asks once.
-    pub(super) async fn ask(&self, http: &Http, deadline: Instant) -> Result<Granted, Refused> {
+    /// Asks once, for a token with `claims` if the vault demands any.
+    pub(super) async fn ask(
+        &self,
+        http: &Http,
+        claims: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Granted, Refused> {
         let credential = self
             .credential
             .read()
@@ -145,7 +150,8 @@ impl Application {
                 &[("client_secret", &credential)]
             }
         };
-        let form = secret_form(known.iter().chain(shown));
+        let demanded = claims.map(|claims| ("claims", claims));
+        let form = secret_form(known.iter().chain(shown).chain(&demanded));
         let request = with_form(Request::new(Method::POST, self.url.clone()), form);
         let asked = exchange::ask(http, request, &[], deadline).await;
         asked.map_err(|mut refused| {

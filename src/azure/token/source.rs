@@ -111,15 +111,20 @@ impl TokenSource {
         self.candidates.get(chosen).unwrap_or(&self.candidates[0])
     }
 
-    /// Asks once, until `deadline`.
-    pub(super) async fn ask(&self, http: &Http, deadline: Instant) -> Result<Granted, Refused> {
+    /// Asks once, until `deadline`; for `claims` too where the service can be asked for any.
+    pub(super) async fn ask(
+        &self,
+        http: &Http,
+        claims: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Granted, Refused> {
         let chosen = self.chosen.load(Ordering::Relaxed);
         if let Some((service, _)) = self.candidates.get(chosen) {
-            return service.ask(http, deadline).await;
+            return service.ask(http, claims, deadline).await;
         }
         let mut first = None;
         for (number, (service, candidate)) in self.candidates.iter().enumerate() {
-            let asked = service.ask(http, deadline).await;
+            let asked = service.ask(http, claims, deadline).await;
             if asked.as_ref().is_err_and(Refused::is_absence) {
                 first = first.or(asked.err());
                 continue;
@@ -170,7 +175,12 @@ impl Service {
         })
     }
 
-    async fn ask(&self, http: &Http, deadline: Instant) -> Result<Granted, Refused> {
+    async fn ask(
+        &self,
+        http: &Http,
+        claims: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Granted, Refused> {
         match self {
             Self::Imds(service) => service.ask(http, deadline).await,
             Self::VmExtension(service) => service.ask(http, deadline).await,
@@ -179,7 +189,7 @@ impl Service {
             Self::AzureArc(service) => service.ask(http, deadline).await,
             Self::ServiceFabric(service) => service.ask(deadline).await,
             Self::CloudShell(service) => service.ask(http, deadline).await,
-            Self::Application(service) => service.ask(http, deadline).await,
+            Self::Application(service) => service.ask(http, claims, deadline).await,
             Self::AzureCli(service) => service.ask(deadline).await,
         }
     }
@@ -253,7 +263,7 @@ mod tests {
 
     async fn ask(source: &TokenSource, http: &Http) -> Result<Granted, Refused> {
         source
-            .ask(http, Instant::now() + Duration::from_secs(5))
+            .ask(http, None, Instant::now() + Duration::from_secs(5))
             .await
     }
 

@@ -120,6 +120,11 @@ fn refusals() -> Vec<Row> {
             .fails(Errno::EACCES)
             .requests(2..=2)
             .tokens(1..=1),
+        Row::read("401, claims demanded that a managed identity cannot ask for")
+            .script(|mount| mount.emulator.demand_claims("{}"))
+            .fails(Errno::EACCES)
+            .requests(2..=2)
+            .tokens(1..=1),
         Row::read("401 `AKV10046` twice")
             .fault(Fault::signing_key_unresolved().first(2))
             .requests(3..=3),
