@@ -80,7 +80,11 @@ fn diagnose(error: &reqwest::Error) -> (Failure, String) {
             io::ErrorKind::TimedOut => (Failure::TimedOut, "no connection in time".to_owned()),
             io::ErrorKind::UnexpectedEof => (
                 Failure::Unreachable,
-                "the connection was closed during the handshake".to_owned(),
+                if error.is_connect() {
+                    "the connection was closed during the handshake".to_owned()
+                } else {
+                    "the connection was closed before an answer".to_owned()
+                },
             ),
             _ => (Failure::Unreachable, io.to_string()),
         };
