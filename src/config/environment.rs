@@ -40,9 +40,11 @@ const WORKER: [&str; 12] = [
 ];
 
 /// What az needs to find its user's login and to reach Entra.
-const AZ: [&str; 13] = [
+const AZ: [&str; 16] = [
+    "ALL_PROXY",
     "AZURE_CONFIG_DIR",
     "AZURE_EXTENSION_DIR",
+    "CURL_CA_BUNDLE",
     "HOME",
     "HTTPS_PROXY",
     "HTTP_PROXY",
@@ -51,6 +53,7 @@ const AZ: [&str; 13] = [
     "NO_PROXY",
     "REQUESTS_CA_BUNDLE",
     "USER",
+    "all_proxy",
     "http_proxy",
     "https_proxy",
     "no_proxy",

@@ -120,20 +120,30 @@ pub(super) struct Node {
 
 /// The birth time that the kernel remembers of a node. Unlike all else that stat(2) shows, no
 /// LOOKUP brings it another.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Birth {
     /// It has not asked.
     Unasked,
-    /// This, or that there is none.
+    /// This, or that there is none, if it took the answer; otherwise it will ask again.
     Told(Option<SystemTime>),
-    /// What an earlier worker told it.
-    Inherited,
+    /// One of several, or what an earlier worker told it.
+    Unsure,
 }
 
 impl Node {
-    /// The kernel is told this birth time.
+    /// The kernel is told this birth time. It may not take the answer.
     pub(super) fn tell_birth(&self, created: Option<SystemTime>) {
-        *self.birth.lock() = Birth::Told(created);
+        let mut birth = self.birth.lock();
+        *birth = match *birth {
+            Birth::Unasked => Birth::Told(created),
+            Birth::Told(told) if told == created => *birth,
+            Birth::Told(_) | Birth::Unsure => Birth::Unsure,
+        };
+    }
+
+    /// What the kernel remembers of it may be another version's, from now on.
+    pub(super) fn distrust(&self) {
+        *self.birth.lock() = Birth::Unsure;
     }
 
     /// Whether the kernel remembers no other birth time than this.
@@ -141,7 +151,7 @@ impl Node {
         match *self.birth.lock() {
             Birth::Unasked => true,
             Birth::Told(told) => told == created,
-            Birth::Inherited => false,
+            Birth::Unsure => false,
         }
     }
 
@@ -183,7 +193,7 @@ impl Inodes {
     /// Takes over a node of an earlier worker. Its lookup count is unknown, which is no loss:
     /// the kernel forgets an inode with all its lookups at once.
     pub(super) fn restore(&self, ino: u64, name: &NodeName) {
-        let node = new_node(ino, name, Birth::Inherited);
+        let node = new_node(ino, name, Birth::Unsure);
         self.table.lock().entry(ino).or_insert((node, 0));
     }
 

@@ -50,12 +50,19 @@ impl<S: SecretStore> SecretFs<S> {
             return self.open_fixed(ino, access).await;
         }
         let node = self.inodes.get(ino).ok_or(Errno::ESTALE)?;
-        let pull = self.hand_offs.take(ino, tid);
-        if !access.write {
-            return self.open_reader(node, pull, tid).await;
+        let pull = self.hand_offs.peek(ino, tid);
+        if pull.is_none() {
+            // By a bind mount, or a descriptor: others' look-ups must not describe it.
+            node.distrust();
         }
-        self.may_write(&node.name)?;
-        self.open_writer(node, pull, access, tid).await
+        let opened = if access.write {
+            self.open_writer(node, pull, access, tid).await
+        } else {
+            self.open_reader(node, pull, tid).await
+        };
+        // Not before it is open, or it would seem to be nobody's meanwhile.
+        drop(self.hand_offs.take(ino, tid));
+        opened
     }
 
     /// Creates a name the kernel has just been told does not exist. Answers from memory: the
@@ -166,6 +173,7 @@ impl<S: SecretStore> SecretFs<S> {
         access: Access,
         tid: u32,
     ) -> Result<Opened, Errno> {
+        self.may_write(&node.name)?;
         let pulled = match pull {
             // Who empties the file need not wait to know what was in it.
             _ if access.truncate => pull.and_then(|pull| pull.outcome()),

@@ -120,7 +120,10 @@ impl Supervisor<'_> {
         {
             let mut traffic = self.relay.traffic.lock();
             traffic.down = None;
-            traffic.retiring = traffic.current.replace(line);
+            // One that retires already goes on if its successor is the one that was lost.
+            if let Some(before) = traffic.current.replace(line) {
+                traffic.retiring = Some(before);
+            }
         }
         self.readiness.ready();
     }

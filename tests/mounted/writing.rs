@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use keyvaultfs::emulator::{Deletion, Fault, Operation};
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Mount, Setup, errno, wait_until};
 
@@ -269,4 +269,32 @@ fn a_program_that_another_execs_does_not_hold_up_its_writing() {
         began.elapsed()
     );
     assert_eq!(mount.values("f"), ["ab"]);
+}
+
+#[test]
+fn what_is_staged_outlives_the_worker_that_took_over() {
+    let mount = Mount::new();
+    mount.emulator.set_secret("a", "before");
+    let mut file = std::fs::File::create(mount.path("a")).expect("it opens");
+    file.write_all(b"first ").expect("it is staged");
+    let first = mount.worker();
+    let serving = |restarts: u32| {
+        wait_until("the next worker serves", || {
+            let status = mount.sh("cat $M/.keyvaultfs/status");
+            status
+                .ok()
+                .contains(&format!("\"worker_restarts\": {restarts}"))
+        });
+    };
+    mount.signal(Signal::SIGHUP);
+    serving(1);
+    let mut workers = mount.workers();
+    workers.retain(|worker| *worker != first);
+    assert_eq!(workers.len(), 1);
+    kill(workers[0], Signal::SIGKILL).expect("it is there");
+    serving(2);
+    assert!(mount.workers().contains(&first), "it still has the bytes");
+    file.write_all(b"last").expect("it is staged");
+    nix::unistd::close(file.into_raw_fd()).expect("it is set");
+    assert_eq!(mount.sh("cat $M/a").ok(), "first last");
 }
