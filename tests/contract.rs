@@ -92,6 +92,7 @@ const WRITING: &[Claim] = &[
     ("within --timeout", &["a_rename_takes_no_longer_than_the_time_limit"]),
     ("editors and atomic writers make one version and no stray secret", &["tools_that_edit_make_one_version", "no_temporary_file_of_an_editor_becomes_a_secret_when_its_time_is_over"]),
     ("vim writes its swap file to no disk", &["vim_keeps_its_swap_file_beside_the_secret_and_off_every_disk"]),
+    ("a new program waits for them", &["a_file_that_is_being_replaced_outlives_a_new_program"]),
     ("at most 64 of 64 KiB", &["there_are_at_most_64_temporary_files_of_64_kib", "there_are_at_most_64_of_64_kib"]),
     ("one made as mkstemp does and left is set after 5 s", &["a_file_made_like_a_temporary_one_and_left_is_set_after_5_s", "a_file_left_behind_outlives_a_passing_fault_of_the_vault"]),
     ("others are dropped after 60 s", &["other_files_left_are_dropped_after_60_s_and_open_ones_are_not"]),

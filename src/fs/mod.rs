@@ -145,7 +145,7 @@ impl<S: SecretStore> SecretFs<S> {
             hand_offs: hand_off::HandOffs::default(),
             policy: policy::Policy::default(),
             repeats: repeats::Repeats::default(),
-            scratches: scratch::Scratches::new(generation),
+            scratches: scratch::Scratches::new(generation, Arc::clone(&link)),
             listings: xattrs::Listings::default(),
             sweeping: AtomicBool::new(false),
             link,

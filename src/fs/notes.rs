@@ -116,6 +116,7 @@ impl<S: SecretStore> SecretFs<S> {
             NoteKey::Handle(fh) if self.handles.get(fh).is_some_and(|h| is_settled(&h)) => {}
             NoteKey::Handle(fh) => self.adopt_handle(fh, record, Fate::Alive),
             NoteKey::Staged(fh) => self.adopt_handle(fh, record, Fate::Lost),
+            NoteKey::Temporary(_) => {}
         }
     }
 
@@ -124,6 +125,7 @@ impl<S: SecretStore> SecretFs<S> {
         match key {
             NoteKey::Inode(ino) => self.inodes.disown(ino),
             NoteKey::Handle(fh) | NoteKey::Staged(fh) => self.drop_inherited(fh),
+            NoteKey::Temporary(_) => {}
         }
     }
 

@@ -21,6 +21,7 @@ use super::attributes::Attributes;
 use super::editors::{Creation, is_vims_probe};
 use super::staging::WriteAt;
 use super::write::Change;
+use crate::link::{Link, NoteKey};
 use crate::secret_bytes::SecretBytes;
 use crate::secrets::SecretName;
 
@@ -43,6 +44,8 @@ pub(super) struct Scratch {
     pub(super) ino: u64,
     /// Whether some reader went through the kernel's page cache (mmap, sendfile).
     page_cached: AtomicBool,
+    /// Who is told that it is there, and that it is not any more.
+    link: Arc<Link>,
     state: Mutex<State>,
 }
 
@@ -110,6 +113,14 @@ impl Scratch {
         let mut state = self.state.lock();
         state.opens -= 1;
         state.closed = Instant::now();
+        self.note_end(&state);
+    }
+
+    /// Tells the keeper if it has no name and nobody has it open: there is nothing left to lose.
+    fn note_end(&self, state: &State) {
+        if state.name.is_none() && state.opens == 0 {
+            self.link.withdraw(NoteKey::Temporary(self.ino));
+        }
     }
 
     pub(super) fn attributes(&self) -> Attributes {
@@ -196,6 +207,7 @@ fn resize(state: &mut MutexGuard<'_, State>, size: u64) -> Result<(), Errno> {
 
 /// The temporary files of a mount.
 pub(super) struct Scratches {
+    link: Arc<Link>,
     /// Guards which files there are, and under which names.
     table: Mutex<Table>,
 }
@@ -211,8 +223,9 @@ struct Table {
 
 impl Scratches {
     /// Inode numbers made here have `generation` in them: no two workers make the same.
-    pub(super) fn new(generation: u32) -> Self {
+    pub(super) fn new(generation: u32, link: Arc<Link>) -> Self {
         Self {
+            link,
             table: Mutex::new(Table {
                 next: INODE_BIT | u64::from(generation) << 32,
                 by_name: HashMap::new(),
@@ -233,6 +246,7 @@ impl Scratches {
         let scratch = Arc::new(Scratch {
             ino: table.next,
             page_cached: AtomicBool::new(false),
+            link: Arc::clone(&self.link),
             state: Mutex::new(State {
                 name: Some(name.to_owned()),
                 bytes: Zeroizing::default(),
@@ -252,6 +266,7 @@ impl Scratches {
             .by_inode
             .insert(scratch.ino, (Arc::clone(&scratch), 1));
         table.by_name.insert(key(name), Arc::clone(&scratch));
+        self.link.deposit(NoteKey::Temporary(scratch.ino), b"");
         Ok(scratch)
     }
 
@@ -316,7 +331,11 @@ impl Scratches {
     pub(super) fn unlink(&self, name: &str) -> Option<Arc<Scratch>> {
         let mut table = self.table.lock();
         let scratch = table.by_name.remove(&key(name))?;
-        scratch.state.lock().name = None;
+        {
+            let mut state = scratch.state.lock();
+            state.name = None;
+            scratch.note_end(&state);
+        }
         if table
             .by_inode
             .get(&scratch.ino)
@@ -410,7 +429,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn there_are_at_most_64_of_64_kib() {
-        let scratches = Scratches::new(1);
+        let scratches = Scratches::new(1, Arc::new(Link::detached()));
         for number in 0..64 {
             scratches.create(&format!("t{number}"), MKSTEMP).unwrap();
         }
@@ -426,7 +445,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_removed_file_lives_while_the_kernel_knows_it() {
-        let scratches = Scratches::new(1);
+        let scratches = Scratches::new(1, Arc::new(Link::detached()));
         let scratch = scratches.create("t", MKSTEMP).unwrap();
         scratches.unlink("t");
         assert!(scratches.named("t").is_none());

@@ -266,6 +266,12 @@ impl InFlight {
         self.pending.values().any(|p| p.worker == Some(worker))
     }
 
+    /// Whether `worker` is making a file.
+    pub(super) fn is_creating(&self, worker: u32) -> bool {
+        let mut pending = self.pending.values();
+        pending.any(|p| p.worker == Some(worker) && p.opcode == Opcode::CREATE)
+    }
+
     /// The request of this number.
     pub(super) fn get(&self, unique: u64) -> Option<&Pending> {
         self.pending.get(&unique)

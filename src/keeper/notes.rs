@@ -96,8 +96,9 @@ impl Notes {
         messenger: Messenger,
     ) -> Vec<(NoteKey, Vec<u8>)> {
         self.heir = Some(Heir { worker, messenger });
-        self.records
-            .iter()
+        let records = self.records.iter();
+        records
+            .filter(|(key, _)| !is_temporary(key))
             .map(|(&key, record)| (key, record.content.clone()))
             .collect()
     }
@@ -114,6 +115,18 @@ impl Notes {
         records.any(|(key, record)| staged(key) && record.worker == worker)
     }
 
+    /// Whether there are temporary files that `worker` alone has.
+    pub(super) fn has_temporary(&self, worker: u32) -> bool {
+        let mut records = self.records.iter();
+        records.any(|(key, record)| is_temporary(key) && record.worker == worker)
+    }
+
+    /// `worker` is gone, and with it what it alone had.
+    pub(super) fn forget_temporary(&mut self, worker: u32) {
+        self.records
+            .retain(|key, record| !is_temporary(key) || record.worker != worker);
+    }
+
     /// Whether all that is to be told is on its way.
     pub(super) fn are_told(&self) -> bool {
         self.heir
@@ -122,10 +135,20 @@ impl Notes {
     }
 
     fn tell_heir(&mut self, worker: Option<u32>, news: News) {
+        if let News::Adopted(key, _) | News::Withdrawn(key) = &news
+            && is_temporary(key)
+        {
+            return;
+        }
         let heir = self.heir.as_ref();
         if let Some(heir) = heir.filter(|heir| Some(heir.worker) != worker) {
             heir.messenger.bring(news);
             self.told = Some(Instant::now());
         }
     }
+}
+
+/// Whether a note is none of a successor's business.
+fn is_temporary(key: &NoteKey) -> bool {
+    matches!(key, NoteKey::Temporary(_))
 }

@@ -32,8 +32,12 @@ const SELF: &str = "/proc/self/exe";
 /// not closed by then is lost, with an error at close.
 const RETIREMENT: Duration = Duration::from_secs(600);
 
-/// How often is looked whether it has finished.
-const PERIOD: Duration = Duration::from_millis(20);
+/// How long a worker that is ready waits for the one that serves to have no temporary files: an
+/// editor may keep one open for hours.
+const TEMPORARY: Duration = Duration::from_secs(60);
+
+/// How often is looked whether one has finished, or may take over.
+pub(super) const PERIOD: Duration = Duration::from_millis(20);
 
 /// How far the change to the program on disk has come.
 #[derive(Debug, Default)]
@@ -45,6 +49,15 @@ pub(super) enum HandOver {
     Running(OwnedFd),
     /// The same, and another change has been asked for meanwhile.
     Again,
+}
+
+/// A worker that is ready to take over.
+pub(super) struct Heir {
+    generation: u32,
+    /// How long it waits for a better moment.
+    until: Instant,
+    /// Whether the log says that it waits.
+    told: bool,
 }
 
 impl Supervisor<'_> {
@@ -80,7 +93,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A worker has answered INIT: it serves from now on.
+    /// A worker has answered INIT: it serves as soon as it may.
     pub(super) fn initialised(&mut self, generation: u32, reply: Vec<u8>) {
         let refused = OutHeader::parse(&reply).is_none_or(|header| header.error != 0);
         let differs = self
@@ -100,8 +113,7 @@ impl Supervisor<'_> {
             worker.kill();
             return;
         }
-        worker.stage = Stage::Serving;
-        let line = Arc::clone(&worker.line);
+        worker.stage = Stage::Ready;
         if self.init_reply.is_none() {
             if let Err(error) = self.relay.write(&reply) {
                 let text = format!("the kernel refused the worker's terms: {error}");
@@ -110,19 +122,57 @@ impl Supervisor<'_> {
             }
             self.init_reply = Some(reply);
         }
-        tracing::info!(generation, "a worker serves");
-        let until = Instant::now() + RETIREMENT;
-        for other in &mut self.workers {
-            if other.stage == Stage::Serving && other.generation != generation {
-                other.stage = Stage::Retiring(until);
-            }
-        }
-        {
+        self.heir = Some(Heir {
+            generation,
+            until: Instant::now() + TEMPORARY,
+            told: false,
+        });
+        self.take_over();
+    }
+
+    /// Lets the worker that is ready serve, if there is one and this is the moment: the temporary
+    /// files of the one before it, which are in its memory alone, would be lost.
+    pub(super) fn take_over(&mut self) {
+        let Some(mut heir) = self.heir.take() else {
+            return;
+        };
+        let generation = heir.generation;
+        let Some(worker) = self.worker(generation) else {
+            return;
+        };
+        let line = Arc::clone(&worker.line);
+        let has_files = {
+            // Until the change is made, or a file might be made between the two.
             let mut traffic = self.relay.traffic.lock();
+            let has_files = traffic.current.as_ref().is_some_and(|current| {
+                let owner = current.generation;
+                traffic.in_flight.is_creating(owner) || self.relay.notes.lock().has_temporary(owner)
+            });
+            if has_files && Instant::now() < heir.until {
+                drop(traffic);
+                if !std::mem::replace(&mut heir.told, true) {
+                    tracing::info!(generation, "a worker waits for temporary files to go");
+                }
+                self.heir = Some(heir);
+                return;
+            }
             traffic.down = None;
             // One that retires already goes on if its successor is the one that was lost.
             if let Some(before) = traffic.current.replace(line) {
                 traffic.retiring = Some(before);
+            }
+            has_files
+        };
+        if has_files {
+            tracing::warn!("handing over although there are temporary files: they are lost");
+        }
+        tracing::info!(generation, "a worker serves");
+        let until = Instant::now() + RETIREMENT;
+        for worker in &mut self.workers {
+            if worker.generation == generation {
+                worker.stage = Stage::Serving;
+            } else if worker.stage == Stage::Serving {
+                worker.stage = Stage::Retiring(until);
             }
         }
         self.readiness.ready();
@@ -142,6 +192,7 @@ impl Supervisor<'_> {
             traffic.retiring.take_if(is_its);
             traffic.in_flight.orphan(generation, !killed)
         };
+        self.relay.notes.lock().forget_temporary(generation);
         for (unique, pending) in lost {
             self.relay.fail_taken(unique, &pending, Errno::EIO);
         }
@@ -149,11 +200,11 @@ impl Supervisor<'_> {
         match worker.stage {
             Stage::Ending(_) => tracing::info!(generation, reason, "a worker has ended"),
             // Whoever serves goes on serving.
-            Stage::Starting if self.has(|stage| stage == Stage::Serving) => {
+            Stage::Starting | Stage::Ready if self.has(|stage| stage == Stage::Serving) => {
                 self.hand_over_failed(&reason);
             }
             Stage::Retiring(_) => tracing::warn!(generation, reason, "a worker was lost"),
-            Stage::Starting | Stage::Serving => {
+            Stage::Starting | Stage::Ready | Stage::Serving => {
                 let fate = match worker.line.answered() {
                     _ if killed => Fate::Killed,
                     0 => Fate::Useless,
@@ -233,7 +284,7 @@ impl Supervisor<'_> {
             self.end = Some(End::Failed(MountError::WorkerFailed(reason)));
             return;
         }
-        if self.has(|stage| matches!(stage, Stage::Starting | Stage::Serving)) {
+        if self.has(|stage| matches!(stage, Stage::Starting | Stage::Ready | Stage::Serving)) {
             tracing::warn!(reason, "the worker is gone; another takes over");
             return;
         }

@@ -22,7 +22,7 @@ use super::relay::Relay;
 use super::renewal::{self, Renewal};
 use super::restarts::Restarts;
 use super::signals::{Signal, Signals};
-use super::succession::HandOver;
+use super::succession::{self, HandOver, Heir};
 use super::worker_process::{Worker, Workers};
 use crate::config::Config;
 use crate::link::News;
@@ -50,6 +50,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) init_reply: Option<Vec<u8>>,
     pub(super) restarts: Restarts,
     pub(super) hand_over: HandOver,
+    /// The worker that is ready to take over, once there is a moment.
+    pub(super) heir: Option<Heir>,
     /// The program that is to replace this one, once there is a moment.
     pub(super) renewal: Option<Renewal>,
     /// An event that was found when there was no time for it.
@@ -121,6 +123,7 @@ impl Supervisor<'_> {
             self.restarts.due(),
             self.readiness.watchdog_due(),
             self.next_retirement(now),
+            self.heir.as_ref().map(|_| now + succession::PERIOD),
             self.renewal.as_ref().map(|_| now + renewal::PERIOD),
         ];
         let others = others.into_iter().flatten();
@@ -156,6 +159,7 @@ impl Supervisor<'_> {
         if self.restarts.take_due(Instant::now()) {
             self.start_worker();
         }
+        self.take_over();
         self.retire();
         self.give_out_waiting();
         // What it has been told already would be lost with this program.

@@ -70,6 +70,8 @@ pub(super) struct WorkerState {
 pub(super) enum Stage {
     /// It has not answered INIT yet.
     Starting,
+    /// It has answered INIT, and waits until the worker that serves has no temporary files.
+    Ready,
     /// It gets the requests.
     Serving,
     /// It serves the handles it made until it has finished with them, at most until then.

@@ -39,6 +39,9 @@ pub enum NoteKey {
     /// The open file with this handle has staged bytes that die with the worker. While there are
     /// any of its own, a worker is not retired. The keeper withdraws it with the handle.
     Staged(u64),
+    /// The temporary file with this inode number lives in the worker's memory alone. While there
+    /// are any, no other worker takes over, for a minute at most. No successor gets it.
+    Temporary(u64),
 }
 
 /// What a worker is given when it starts.
@@ -75,6 +78,7 @@ impl<'a> NoteFrame<'a> {
             NoteKey::Inode(number) => (1u8, number),
             NoteKey::Handle(number) => (2, number),
             NoteKey::Staged(number) => (3, number),
+            NoteKey::Temporary(number) => (4, number),
         };
         let length = NOTE_HEADER + record.len();
         let mut frame = Vec::with_capacity(length);
@@ -100,6 +104,7 @@ impl<'a> NoteFrame<'a> {
             1 => NoteKey::Inode(number),
             2 => NoteKey::Handle(number),
             3 => NoteKey::Staged(number),
+            4 => NoteKey::Temporary(number),
             _ => return None,
         };
         match header[16] {
@@ -186,6 +191,7 @@ mod tests {
             NoteFrame::Deposit(NoteKey::Inode(1), b"name"),
             NoteFrame::Deposit(NoteKey::Handle(u64::MAX), &record),
             NoteFrame::Deposit(NoteKey::Staged(3), b""),
+            NoteFrame::Deposit(NoteKey::Temporary(4), b""),
             NoteFrame::Withdraw(NoteKey::Inode(9)),
         ] {
             let datagram = frame.encode();

@@ -102,7 +102,7 @@ fn work() -> ExitCode {
                 fs.inodes.lock().expect("no panic").insert(ino, name);
             }
             NoteKey::Handle(_) => fs.inherited += 1,
-            NoteKey::Staged(_) => {}
+            NoteKey::Staged(_) | NoteKey::Temporary(_) => {}
         }
     }
     // As one that still sets a secret does, it keeps its socket.

@@ -153,3 +153,25 @@ fn a_search_for_a_free_name_ends_in_a_drop_box() {
     let asked = mount.count(Operation::Get);
     assert!((1..=17).contains(&asked), "{asked}");
 }
+
+#[test]
+fn a_file_that_is_being_replaced_outlives_a_new_program() {
+    let mount = Mount::new();
+    mount.emulator.set_secret("db", "old");
+    let worker = mount.worker();
+    let mut file = mkstemp(&mount, "sedAb12z").expect("it can be made");
+    file.write_all(b"half, ").expect("it can be written");
+    mount.signal(Signal::SIGHUP);
+    wait_until("the next worker is ready", || {
+        mount.log_text().contains("waits for temporary files")
+    });
+    file.write_all(b"whole").expect("it can be written");
+    drop(file);
+    assert_eq!(mount.sh("cat $M/db $M/sedAb12z").ok(), "oldhalf, whole");
+    fs::rename(mount.path("sedAb12z"), mount.path("db")).expect("it can be renamed");
+    wait_until("the next worker serves", || mount.worker() != worker);
+    assert_eq!(mount.sh("cat $M/db").ok(), "half, whole");
+    assert_eq!(mount.values("db"), ["old", "half, whole"]);
+    assert_eq!(mount.emulator.secret_names(), ["db"]);
+    assert!(!mount.log_text().contains("lost"));
+}
